@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_PAGER_H
+#define EVPQ_PAGER_H
+
+/**
+ * @file
+ * Pagers
+ * ======
+ *
+ * A pager walks over the rows of one statement, a page at a time. Each page is
+ * one query with one deadline on whichever connection is free: nothing is held
+ * between pages, and a page at any depth costs what the first one costs.
+ *
+ * With order_by the pages are *keyset* pages: the next page starts behind the
+ * last row of the one before. The order columns are output columns of the
+ * statement, each ASC or DESC, NULLS FIRST or LAST. Together they must be
+ * unique: two rows equal in all of them cannot be told apart. Where a page
+ * would end between such rows the pager refuses to go on (EVPQ_EINVALID) rather
+ * than lose one. An index over the order columns makes each page an index range.
+ *
+ * Without order_by the pages are *offset* pages: for small results and jumps.
+ * The server then reads all rows before the page again, and rows that come or
+ * go between two pages shift the rest.
+ *
+ * Not there yet, and refused with a reason: expressions and COLLATE in
+ * order_by, pages backward, cursors.
+ *
+ * Each page sees the database as it is at that moment. A token resumes a walk
+ * behind a page, later or in another process. It is bound to the statement, its
+ * parameters and its order, holds the order columns of one row, is not secret,
+ * not signed yet, and never an authorisation.
+ */
+
+#include <evpq/pool.h>
+
+EVPQ_BEGIN_DECLS
+
+/** A walk over the pages of one statement. Yours from evpq_pager_open() until evpq_pager_close().
+ */
+typedef struct evpq_pager evpq_pager;
+
+/** One page; valid until the callback that received it returns. */
+typedef struct evpq_page evpq_page;
+
+/** How a walk is to be. Zero is the default of each field; nothing of it is kept. */
+typedef struct evpq_pager_options {
+    size_t size;     /**< sizeof(evpq_pager_options); EVPQ_PAGER_OPTIONS() sets it */
+    const char *sql; /**< one SELECT (or VALUES, TABLE, WITH); a semicolon at its end is ignored */
+    const evpq_value
+        *params;          /**< what $1, $2, ... of the statement stand for; EVPQ_PARAMS() sets it */
+    size_t params_count;  /**< at most 65,519 */
+    const char *order_by; /**< "ts DESC, id": 1 to 8 output columns; NULL: offset pages */
+    uint32_t page_size;   /**< rows of a page; default 100, at most 10,000 */
+    uint32_t timeout_ms;  /**< of each page; 0: the pool's query_timeout_ms */
+    evpq_format format;   /**< of the values; default: text */
+    const char *after;    /**< a token to resume behind; NULL: from the start */
+} evpq_pager_options;
+
+/** Options in place: EVPQ_PAGER_OPTIONS(.sql = "SELECT * FROM t", .order_by = "id"). C only. */
+#define EVPQ_PAGER_OPTIONS(...)                                                                    \
+    (&(const evpq_pager_options){.size = sizeof(evpq_pager_options), __VA_ARGS__})
+
+/** A page (err == NULL), or why there is none (page == NULL). Runs once, from the loop. */
+typedef void evpq_page_fn(evpq_page *page, const evpq_error *err, void *user);
+
+/**
+ * Say what is wrong with options: the reason why evpq_pager_open() answers EVPQ_EINVALID.
+ *
+ * @return NULL when nothing is wrong; else a static text. For a token of any defect:
+ * EVPQ_TOKEN_PROBLEM
+ */
+EVPQ_API const char *evpq_pager_options_problem(const evpq_pager_options *options);
+
+/** What evpq_pager_options_problem() returns for a token that is broken or of another walk. */
+#define EVPQ_TOKEN_PROBLEM "the token is not valid for this statement, its parameters and its order"
+
+/**
+ * Open a pager. Nothing is sent before the first page is asked for.
+ *
+ * @param[out] out      the pager; yours until evpq_pager_close()
+ * @param      pool     where the pages come from
+ * @param      options  must name at least sql
+ *
+ * @return EVPQ_OK; EVPQ_EINVALID (ask evpq_pager_options_problem()); EVPQ_ENOMEM
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pager_open(evpq_pager **out, evpq_pool *pool,
+                                             const evpq_pager_options *options);
+
+/**
+ * Fetch the next page.
+ *
+ * One page at a time. After a failed page the pager stands where it stood: call again to go on.
+ * Behind the last page it returns an empty page, or the rows that have come since.
+ *
+ * @param[out] out      a handle to cancel with; may be NULL
+ * @param      pager    the pager
+ * @param      on_page  runs once, from the loop, unless this call fails
+ * @param      user     passed to on_page as it is
+ *
+ * @return EVPQ_OK; EVPQ_EINVALID when a page is on its way; EVPQ_ENOMEM; EVPQ_ECLOSED;
+ * EVPQ_EOVERLOADED. What evpq_pool_query() gives on_result reaches on_page; EVPQ_EINVALID there:
+ * the pages cannot be exact (an order column that is not there, or rows that are equal in all order
+ * columns), the message says why.
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pager_next(evpq_op **out, evpq_pager *pager,
+                                             evpq_page_fn *on_page, void *user);
+
+/**
+ * The token that resumes behind the last good page; also after a page that failed.
+ *
+ * @return valid until the next page comes or the pager is closed; NULL before the first page of a
+ * walk from the start
+ */
+EVPQ_API const char *evpq_pager_token(const evpq_pager *pager);
+
+/** The statement and the order of the walk name keyset pages (true) or offset pages (false). */
+EVPQ_API bool evpq_pager_is_keyset(const evpq_pager *pager);
+
+/**
+ * Close a pager. A page on its way is cancelled and calls back with EVPQ_ECLOSED. Returns at once;
+ * may be called from on_page, and before or after the pool is closed. NULL is allowed.
+ */
+EVPQ_API void evpq_pager_close(evpq_pager *pager);
+
+/** The rows of a page, at most page_size. May be kept with evpq_result_keep(). */
+EVPQ_API evpq_result *evpq_page_result(const evpq_page *page);
+/** How many rows the page has. */
+EVPQ_API uint32_t evpq_page_rows(const evpq_page *page);
+/** True when there was a row behind this page. */
+EVPQ_API bool evpq_page_has_next(const evpq_page *page);
+/** The token that resumes behind this page; valid as long as the page. NULL for an empty first
+ * page. */
+EVPQ_API const char *evpq_page_token(const evpq_page *page);
+
+EVPQ_END_DECLS
+
+#endif /* EVPQ_PAGER_H */

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_POOL_H
+#define EVPQ_POOL_H
+
+/**
+ * @file
+ * Pools
+ * =====
+ *
+ * A pool owns up to max_size connections to one database and hands them out.
+ * evpq_pool_query() runs one statement on whichever is free. A transaction, or
+ * anything that needs one connection for several statements, takes a lease:
+ * evpq_pool_acquire(), evpq_lease_query() as often as needed,
+ * evpq_lease_release().
+ *
+ * When all are taken, callers wait, first come first served. Waiting counts
+ * against their deadline and ends at acquire_timeout_ms. Dials belong to the
+ * pool, not to a caller: a connection that comes too late for one serves the
+ * next. While the server cannot be reached one dial at a time tries, at growing
+ * intervals; what the server refuses for good (wrong password, no such
+ * database) is told to the waiters at once.
+ *
+ * A pool belongs to one loop and to its thread. An open pool keeps ev_run()
+ * running.
+ */
+
+#include <evpq/base.h>
+#include <evpq/error.h>
+#include <evpq/op.h>
+#include <evpq/query.h>
+#include <evpq/result.h>
+
+EVPQ_BEGIN_DECLS
+
+struct ev_loop;
+
+/** A pool of connections. Yours from evpq_pool_open() until evpq_pool_close(). */
+typedef struct evpq_pool evpq_pool;
+
+/** A connection lent to you, from evpq_acquire_fn until evpq_lease_release(). */
+typedef struct evpq_lease evpq_lease;
+
+/** How a pool is to be. Zero is the default of each field; nothing of it is kept. */
+typedef struct evpq_pool_options {
+    size_t size; /**< sizeof(evpq_pool_options); EVPQ_POOL_OPTIONS() sets it */
+    const char
+        *conninfo; /**< libpq connection string or URI; NULL: libpq's environment and defaults */
+    uint32_t min_size;    /**< connections kept open; default 0 */
+    uint32_t max_size;    /**< connections at most, dials included; default 10 */
+    uint32_t max_waiters; /**< callers waiting at most; more are EVPQ_EOVERLOADED. Default 10,000 */
+    uint32_t
+        connect_timeout_ms; /**< for one dial: names, all addresses, TLS, login. Default 10,000 */
+    uint32_t acquire_timeout_ms; /**< waiting for a connection; default: half of the operation's
+                                    deadline */
+    uint32_t query_timeout_ms;   /**< for operations that name none; default 30,000 */
+    uint32_t
+        cancel_timeout_ms;    /**< for cleaning a connection, before it is closed; default 2,000 */
+    uint32_t idle_timeout_ms; /**< unused connections above min_size are closed; default 600,000 */
+    uint32_t max_lifetime_ms; /**< connections are replaced at this age, less up to 10 %; default
+                                 3,600,000 */
+    bool fail_fast; /**< a failed dial fails all who wait, instead of being tried again meanwhile */
+} evpq_pool_options;
+
+/** Options in place: EVPQ_POOL_OPTIONS(.conninfo = uri, .max_size = 8). C only. */
+#define EVPQ_POOL_OPTIONS(...)                                                                     \
+    (&(const evpq_pool_options){.size = sizeof(evpq_pool_options), __VA_ARGS__})
+
+/** What a pool has and has done, at one moment. */
+typedef struct evpq_pool_stats {
+    size_t size;       /**< sizeof(evpq_pool_stats), set by the caller */
+    uint32_t total;    /**< connections open or being made: idle + busy + cleaning + dialing */
+    uint32_t idle;     /**< ready */
+    uint32_t busy;     /**< running a query of the pool, or lent */
+    uint32_t cleaning; /**< waiting out a cancelled statement, or rolling back */
+    uint32_t dialing;  /**< being made */
+    uint32_t waiting;  /**< callers without a connection */
+    uint64_t acquired; /**< connections handed to a query or a lease, ever */
+    uint64_t dialed;   /**< connections made */
+    uint64_t dial_failures;
+    uint64_t closed_idle;     /**< closed for idle_timeout_ms */
+    uint64_t closed_lifetime; /**< closed for max_lifetime_ms */
+    uint64_t closed_broken;   /**< lost, or not to be cleaned in time */
+    uint64_t timeouts;        /**< operations that ended with EVPQ_ETIMEOUT */
+    uint64_t canceled;        /**< operations that ended with EVPQ_ECANCELED */
+    uint64_t overloaded;      /**< operations refused with EVPQ_EOVERLOADED */
+} evpq_pool_stats;
+
+/** What evpq_pool_close() does with what is under way. */
+typedef enum evpq_close_mode {
+    EVPQ_CLOSE_FINISH = 0, /**< let it finish, waiting callers and leases included; cancel what is
+                              left at the bound */
+    EVPQ_CLOSE_CANCEL = 1, /**< cancel it now: each operation ends with EVPQ_ECLOSED */
+} evpq_close_mode;
+
+/** The result of a statement (err == NULL), or why there is none (result == NULL). Runs once, from
+ * the loop. */
+typedef void evpq_result_fn(evpq_result *result, const evpq_error *err, void *user);
+
+/** A connection for you (err == NULL), to give back with evpq_lease_release(); or why there is
+ * none. Runs once. */
+typedef void evpq_acquire_fn(evpq_lease *lease, const evpq_error *err, void *user);
+
+/** The object is closed and gone. Runs once, last of all, from the loop. */
+typedef void evpq_closed_fn(void *user);
+
+/**
+ * Say what is wrong with options: the reason why evpq_pool_open() answers EVPQ_EINVALID.
+ *
+ * @return NULL when nothing is wrong; else a static text, without anything from the conninfo
+ */
+EVPQ_API const char *evpq_pool_options_problem(const evpq_pool_options *options);
+
+/**
+ * Open a pool.
+ *
+ * Returns at once; connections are made when they are needed, min_size of them as soon as the loop
+ * runs. A server that is not there is no reason to fail: the pool works as soon as the server does.
+ *
+ * The conninfo is read as libpq reads it (keywords, URIs, PG* variables, service file, .pgpass),
+ * with these additions: all addresses of all hosts are tried, each with its share of
+ * connect_timeout_ms; gssencmode is `disable` and keepalives are 30/10/3 s unless set; sessions use
+ * UTF8, DateStyle ISO and extra_float_digits 1.
+ *
+ * @param[out] out      the pool; yours until evpq_pool_close()
+ * @param      loop     the loop everything runs on; must outlive the pool
+ * @param      options  NULL for all defaults
+ *
+ * @return EVPQ_OK; EVPQ_EINVALID (ask evpq_pool_options_problem()); EVPQ_ENOMEM
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pool_open(evpq_pool **out, struct ev_loop *loop,
+                                            const evpq_pool_options *options);
+
+/**
+ * Run one statement on a connection of the pool.
+ *
+ * It has succeeded only when on_result gets a result: then the server has committed it, deferred
+ * constraints included. At its deadline the callback comes with EVPQ_ETIMEOUT, the statement is
+ * cancelled on the server, and its connection is cleaned before anybody else gets it. What a
+ * statement leaves open (BEGIN) is rolled back: use a lease for that.
+ *
+ * @param[out] out        a handle to cancel with; may be NULL
+ * @param      pool       the pool
+ * @param      query      read before the call returns; nothing of it is kept
+ * @param      on_result  runs once, from the loop, unless this call fails
+ * @param      user       passed to on_result as it is
+ *
+ * @return EVPQ_OK; EVPQ_EINVALID (ask evpq_query_problem()); EVPQ_ENOMEM; EVPQ_ECLOSED;
+ * EVPQ_EOVERLOADED when max_waiters are waiting. Everything else reaches on_result: EVPQ_ETIMEOUT,
+ * EVPQ_ECANCELED, EVPQ_ECLOSED, EVPQ_ECONNECT, EVPQ_EDISCONNECTED, EVPQ_ESERVER, EVPQ_ENOMEM;
+ * EVPQ_EINVALID for COPY.
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pool_query(evpq_op **out, evpq_pool *pool,
+                                             const evpq_query *query, evpq_result_fn *on_result,
+                                             void *user);
+
+/**
+ * Ask for a connection.
+ *
+ * @param[out] out          a handle to cancel with; may be NULL
+ * @param      pool         the pool
+ * @param      timeout_ms   from now to the callback; 0: acquire_timeout_ms, or else half of
+ * query_timeout_ms
+ * @param      on_acquired  runs once, from the loop, unless this call fails
+ * @param      user         passed to on_acquired as it is
+ *
+ * @return EVPQ_OK; EVPQ_EINVALID; EVPQ_ENOMEM; EVPQ_ECLOSED; EVPQ_EOVERLOADED.
+ *         Everything else reaches on_acquired: EVPQ_ETIMEOUT, EVPQ_ECANCELED, EVPQ_ECLOSED,
+ * EVPQ_ECONNECT.
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, uint32_t timeout_ms,
+                                               evpq_acquire_fn *on_acquired, void *user);
+
+/**
+ * Run one statement on a leased connection.
+ *
+ * Statements of one lease run in the order of the calls, one at a time; up to 1,000 may wait. A
+ * statement that times out or is cancelled leaves a transaction failed, as on any connection. When
+ * the connection is lost, all that was waiting ends with EVPQ_EDISCONNECTED, later calls answer it
+ * at once, and the lease is still yours to release.
+ *
+ * Parameters and return as evpq_pool_query(), and EVPQ_EDISCONNECTED when the connection is gone
+ * already.
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_lease_query(evpq_op **out, evpq_lease *lease,
+                                              const evpq_query *query, evpq_result_fn *on_result,
+                                              void *user);
+
+/**
+ * Give a leased connection back.
+ *
+ * An open transaction is rolled back before anybody else gets the connection. Statements of the
+ * lease that have not finished are cancelled and call back with EVPQ_ECANCELED. NULL is allowed.
+ * After the pool has closed it only frees.
+ */
+EVPQ_API void evpq_lease_release(evpq_lease *lease);
+
+/** Fill in *stats, whose size the caller has set. EVPQ_EINVALID for NULL or another size. */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pool_stats_get(const evpq_pool *pool, evpq_pool_stats *stats);
+
+/**
+ * Close a pool.
+ *
+ * Returns at once and may be called from any callback. The pool takes no new work from now on and
+ * the handle is gone: only evpq_lease_release() and evpq_op_cancel() may still be called for what
+ * came from it. Every operation still calls back, then on_closed runs. Leases not released by the
+ * bound lose their connection.
+ *
+ * @param pool        the pool; NULL is EVPQ_EINVALID
+ * @param mode        finish what runs, or cancel it
+ * @param timeout_ms  the bound of finishing; 0: query_timeout_ms; EVPQ_NEVER: none. Cleaning up
+ * after it takes cancel_timeout_ms at most
+ * @param on_closed   may be NULL
+ * @param user        passed to on_closed as it is
+ *
+ * @return EVPQ_OK; EVPQ_EINVALID; EVPQ_ECLOSED when it is closing already
+ */
+EVPQ_API int evpq_pool_close(evpq_pool *pool, evpq_close_mode mode, uint32_t timeout_ms,
+                             evpq_closed_fn *on_closed, void *user);
+
+EVPQ_END_DECLS
+
+#endif /* EVPQ_POOL_H */

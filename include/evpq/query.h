@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_QUERY_H
+#define EVPQ_QUERY_H
+
+/**
+ * @file
+ * Queries
+ * =======
+ *
+ * One statement with its parameters and its time. The struct is read by the
+ * call that takes it and nothing of it is kept: it may live on the stack, as
+ * EVPQ_QUERY() makes it.
+ */
+
+#include <evpq/value.h>
+
+EVPQ_BEGIN_DECLS
+
+/** How the values of a result come: decides which readers of result.h apply. */
+typedef enum evpq_format {
+    EVPQ_FORMAT_DEFAULT = 0, /**< binary for queries, text for pages */
+    EVPQ_BINARY = 1,         /**< for the typed readers, exact and fast */
+    EVPQ_TEXT = 2,           /**< every type as the server writes it, for evpq_result_text() */
+} evpq_format;
+
+/** A statement, as EVPQ_QUERY() or a C++ caller fills it. Zero is the default of each field. */
+typedef struct evpq_query {
+    size_t size;              /**< sizeof(evpq_query); EVPQ_QUERY() sets it */
+    const char *sql;          /**< one statement, parameters as $1, $2, ... */
+    size_t sql_length;        /**< bytes of it; 0: it ends with NUL. A NUL inside is refused */
+    const evpq_value *params; /**< what $1, $2, ... stand for; EVPQ_PARAMS() sets it */
+    size_t params_count;      /**< at most 65,535 */
+    uint32_t timeout_ms;      /**< from the call to the callback; 0: the pool's query_timeout_ms */
+    evpq_format format;       /**< of the result; default: binary */
+} evpq_query;
+
+/**
+ * A query in place: EVPQ_QUERY("SELECT 1"), or with fields behind the statement:
+ * EVPQ_QUERY("SELECT $1::int8", EVPQ_PARAMS(evpq_int8(1)), .timeout_ms = 250). C only.
+ */
+#define EVPQ_QUERY(...) (&(const evpq_query){.size = sizeof(evpq_query), .sql = __VA_ARGS__})
+
+/** The parameters of a query in place; at least one. C only. */
+#define EVPQ_PARAMS(...)                                                                           \
+    .params = (const evpq_value[]){__VA_ARGS__},                                                   \
+    .params_count = sizeof((const evpq_value[]){__VA_ARGS__}) / sizeof(evpq_value)
+
+/**
+ * Say what is wrong with a query.
+ *
+ * A call that takes a query answers EVPQ_EINVALID for just these reasons; this tells which, for a
+ * person.
+ *
+ * @return NULL when nothing is wrong; else a static text
+ */
+EVPQ_API const char *evpq_query_problem(const evpq_query *query);
+
+EVPQ_END_DECLS
+
+#endif /* EVPQ_QUERY_H */

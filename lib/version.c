@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+#include <evpq/base.h>
+
+const char *evpq_version(void)
+{
+    return EVPQ_VERSION;
+}
