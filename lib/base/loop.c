@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tasks run from a prepare watcher, that is right before the loop blocks, and
+ * cost no extra turn. It runs only while there are tasks, together with an idle
+ * watcher: libev does not block while one is active, so tasks posted by tasks
+ * come round after one look at the sockets.
+ *
+ * libev 4.33 runs what ev_feed_event() adds before it looks at any socket or
+ * timer, which is why tasks are not fed events: one that posts itself would
+ * stop the world.
+ */
+#include "base/loop.h"
+
+#include <assert.h>
+#include <ev.h>
+#include <pthread.h>
+#include <time.h>
+
+#include "base/mem.h"
+
+_Static_assert(sizeof(ev_io) <= sizeof(union evpq__watcher), "room for ev_io");
+_Static_assert(sizeof(ev_timer) <= sizeof(union evpq__watcher), "room for ev_timer");
+
+struct evpq__loop {
+    struct ev_loop *ev;
+    bool own;       /* we made ev, and destroy it */
+    bool freed;     /* by a task: the memory goes when the last task has returned */
+    unsigned depth; /* of nested run_tasks() */
+    uint64_t turn;
+    struct evpq__list tasks[EVPQ__PHASES];
+    ev_prepare before_block;
+    ev_idle dont_block;
+
+    /* What other threads send. */
+    pthread_mutex_t mutex;
+    struct evpq__list sent; /* guarded by mutex */
+    ev_async wake;
+};
+
+static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int events);
+static void loop_on_idle(struct ev_loop *ev, ev_idle *w, int events);
+static void loop_on_wake(struct ev_loop *ev, ev_async *w, int events);
+
+struct evpq__loop *evpq__loop_new(struct ev_loop *ev)
+{
+    struct evpq__loop *loop = evpq__alloc(sizeof(*loop));
+    if (!loop)
+        return NULL;
+    if (pthread_mutex_init(&loop->mutex, NULL) != 0) {
+        evpq__free(loop);
+        return NULL;
+    }
+    loop->ev = ev;
+    for (int phase = 0; phase < EVPQ__PHASES; phase++)
+        evpq__list_init(&loop->tasks[phase]);
+    evpq__list_init(&loop->sent);
+    ev_prepare_init(&loop->before_block, loop_on_prepare);
+    ev_idle_init(&loop->dont_block, loop_on_idle);
+    ev_async_init(&loop->wake, loop_on_wake);
+    loop->before_block.data = loop->dont_block.data = loop->wake.data = loop;
+    ev_async_start(ev, &loop->wake);
+    return loop;
+}
+
+struct evpq__loop *evpq__loop_new_own(void)
+{
+    /* Not epoll: it would go on watching the sockets that are handed to another thread. */
+    struct ev_loop *ev = ev_loop_new(EVBACKEND_POLL | EVFLAG_NOENV);
+    if (!ev)
+        return NULL;
+    struct evpq__loop *loop = evpq__loop_new(ev);
+    if (!loop) {
+        ev_loop_destroy(ev);
+        return NULL;
+    }
+    loop->own = true;
+    return loop;
+}
+
+static void loop_release(struct evpq__loop *loop)
+{
+    if (loop->own)
+        ev_loop_destroy(loop->ev);
+    pthread_mutex_destroy(&loop->mutex);
+    evpq__free(loop);
+}
+
+void evpq__loop_free(struct evpq__loop *loop)
+{
+    for (int phase = 0; phase < EVPQ__PHASES; phase++)
+        assert(evpq__list_empty(&loop->tasks[phase]));
+    ev_async_stop(loop->ev, &loop->wake);
+    ev_prepare_stop(loop->ev, &loop->before_block);
+    ev_idle_stop(loop->ev, &loop->dont_block);
+    if (loop->depth > 0)
+        loop->freed = true;
+    else
+        loop_release(loop);
+}
+
+void evpq__loop_run(struct evpq__loop *loop)
+{
+    ev_run(loop->ev, 0);
+}
+
+void evpq__loop_break(struct evpq__loop *loop)
+{
+    ev_break(loop->ev, EVBREAK_ONE);
+}
+
+int64_t evpq__loop_now(struct evpq__loop *loop)
+{
+    (void)loop;
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/* Tasks */
+
+void evpq__task_init(struct evpq__task *task, void (*run)(struct evpq__task *))
+{
+    evpq__node_init(&task->node);
+    task->run = run;
+    task->turn = 0;
+}
+
+bool evpq__task_posted(const struct evpq__task *task)
+{
+    return evpq__node_linked(&task->node);
+}
+
+void evpq__loop_post(struct evpq__loop *loop, enum evpq__phase phase, struct evpq__task *task)
+{
+    if (evpq__task_posted(task))
+        return;
+    task->turn = loop->turn;
+    evpq__list_push_back(&loop->tasks[phase], &task->node);
+    ev_prepare_start(loop->ev, &loop->before_block);
+    ev_idle_start(loop->ev, &loop->dont_block);
+}
+
+void evpq__loop_unpost(struct evpq__loop *loop, struct evpq__task *task)
+{
+    pthread_mutex_lock(&loop->mutex);
+    evpq__node_unlink(&task->node);
+    pthread_mutex_unlock(&loop->mutex);
+}
+
+/*
+ * Runs what was posted before this phase began. The turn, not a count, marks
+ * the end: a task may take others back, or run a nested loop that runs them.
+ */
+static void run_phase(struct evpq__loop *loop, enum evpq__phase phase)
+{
+    uint64_t posted_before = loop->turn++;
+    while (!loop->freed) {
+        struct evpq__node *first = evpq__list_first(&loop->tasks[phase]);
+        if (!first)
+            return;
+        struct evpq__task *task = evpq__container_of(first, struct evpq__task, node);
+        if (task->turn > posted_before)
+            return;
+        evpq__node_unlink(&task->node);
+        task->run(task);
+    }
+}
+
+static bool has_tasks(struct evpq__loop *loop)
+{
+    for (int phase = 0; phase < EVPQ__PHASES; phase++)
+        if (!evpq__list_empty(&loop->tasks[phase]))
+            return true;
+    return false;
+}
+
+static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
+{
+    (void)events;
+    struct evpq__loop *loop = w->data;
+    loop->depth++;
+    for (int phase = 0; phase < EVPQ__PHASES && !loop->freed; phase++)
+        run_phase(loop, phase);
+    loop->depth--;
+    if (loop->freed) {
+        if (loop->depth == 0)
+            loop_release(loop);
+        return;
+    }
+    if (!has_tasks(loop)) {
+        ev_prepare_stop(ev, &loop->before_block);
+        ev_idle_stop(ev, &loop->dont_block);
+    }
+}
+
+static void loop_on_idle(struct ev_loop *ev, ev_idle *w, int events)
+{
+    (void)ev;
+    (void)w;
+    (void)events;
+}
+
+void evpq__loop_send(struct evpq__loop *loop, struct evpq__task *task)
+{
+    pthread_mutex_lock(&loop->mutex);
+    evpq__list_push_back(&loop->sent, &task->node);
+    /* Under the lock: the receiver frees the loop when it has all it waits for. */
+    ev_async_send(loop->ev, &loop->wake);
+    pthread_mutex_unlock(&loop->mutex);
+}
+
+static void loop_on_wake(struct ev_loop *ev, ev_async *w, int events)
+{
+    (void)ev;
+    (void)events;
+    struct evpq__loop *loop = w->data;
+    for (;;) {
+        pthread_mutex_lock(&loop->mutex);
+        struct evpq__node *first = evpq__list_pop_front(&loop->sent);
+        pthread_mutex_unlock(&loop->mutex);
+        if (!first)
+            return;
+        evpq__loop_post(loop, EVPQ__SOON, evpq__container_of(first, struct evpq__task, node));
+    }
+}
+
+/* Timers */
+
+static ev_timer *timer_watcher(struct evpq__timer *timer)
+{
+    return (ev_timer *)(void *)&timer->watcher;
+}
+
+static void loop_on_timer(struct ev_loop *ev, ev_timer *w, int events)
+{
+    (void)ev;
+    (void)events;
+    struct evpq__timer *timer = w->data;
+    timer->loop = NULL;
+    timer->fire(timer);
+}
+
+void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer *))
+{
+    timer->fire = fire;
+    timer->loop = NULL;
+    ev_timer *w = timer_watcher(timer);
+    ev_timer_init(w, loop_on_timer, 0., 0.);
+    w->data = timer;
+    /* An answer that is there in the same turn as its deadline is an answer. */
+    ev_set_priority(w, EV_MINPRI);
+}
+
+void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64_t at_us)
+{
+    evpq__timer_stop(timer);
+    if (at_us == EVPQ__NO_DEADLINE)
+        return;
+    int64_t after_us = at_us - evpq__loop_now(loop);
+    if (after_us < 0)
+        after_us = 0;
+    ev_timer *w = timer_watcher(timer);
+    /* The loop's idea of now is as old as the callback we are in. */
+    ev_now_update(loop->ev);
+    ev_timer_set(w, (double)after_us / 1e6, 0.);
+    ev_timer_start(loop->ev, w);
+    timer->loop = loop;
+}
+
+void evpq__timer_stop(struct evpq__timer *timer)
+{
+    if (!timer->loop)
+        return;
+    ev_timer_stop(timer->loop->ev, timer_watcher(timer));
+    timer->loop = NULL;
+}
+
+/* Sockets */
+
+static ev_io *io_watcher(struct evpq__io *io)
+{
+    return (ev_io *)(void *)&io->watcher;
+}
+
+static void loop_on_io(struct ev_loop *ev, ev_io *w, int events)
+{
+    (void)ev;
+    struct evpq__io *io = w->data;
+    int ready = (events & EV_READ ? EVPQ__READ : 0) | (events & EV_WRITE ? EVPQ__WRITE : 0);
+    /* EV_ERROR: libev stopped the watcher; whoever reads the socket will see why. */
+    io->ready(io, ready ? ready : EVPQ__READ);
+}
+
+static int io_events(int events)
+{
+    return (events & EVPQ__READ ? EV_READ : 0) | (events & EVPQ__WRITE ? EV_WRITE : 0);
+}
+
+void evpq__io_init(struct evpq__io *io, void (*ready)(struct evpq__io *, int events))
+{
+    io->ready = ready;
+    io->loop = NULL;
+    io->fd = -1;
+    io->events = 0;
+    ev_io *w = io_watcher(io);
+    ev_io_init(w, loop_on_io, -1, 0);
+    w->data = io;
+}
+
+/* ev_io_set() tells libev to forget what it knew of this number; nothing else does. */
+void evpq__io_start(struct evpq__loop *loop, struct evpq__io *io, int fd, int events)
+{
+    evpq__io_stop(io);
+    ev_io *w = io_watcher(io);
+    ev_io_set(w, fd, io_events(events));
+    ev_io_start(loop->ev, w);
+    io->loop = loop;
+    io->fd = fd;
+    io->events = events;
+}
+
+void evpq__io_change(struct evpq__io *io, int events)
+{
+    if (io->loop && io->events != events)
+        evpq__io_start(io->loop, io, io->fd, events);
+}
+
+void evpq__io_stop(struct evpq__io *io)
+{
+    if (!io->loop)
+        return;
+    ev_io_stop(io->loop->ev, io_watcher(io));
+    io->loop = NULL;
+    io->fd = -1;
+}
