@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_PG_CONN_H
+#define EVPQ_LIB_PG_CONN_H
+
+/*
+ * One connection: statements in, answers out, in libpq's pipeline mode. It
+ * alone drives a PGconn. Its owner (the pool) submits requests, hands the
+ * connection back with evpq__conn_recycle(), and learns when it is clean again
+ * or lost. No function here calls back before it returns.
+ */
+
+#include "pg/dial.h"
+#include "pg/result.h"
+#include "pg/statement.h"
+
+struct evpq__conn;
+
+/* One statement and its Sync. The memory is its owner's, until `done` has run or it was withdrawn.
+ */
+struct evpq__request {
+    struct evpq__node node;
+    struct evpq__statement statement;
+    /*
+     * Once, from the loop: the statement is over. `result` (to be owned) or
+     * `error` (to be moved from) says how; for an abandoned one it does not
+     * matter any more.
+     */
+    void (*done)(struct evpq__request *request, struct evpq_result *result,
+                 struct evpq_error *error);
+    /* At most once, from the loop: it is about to be sent. May be NULL. */
+    void (*sent)(struct evpq__request *request);
+    bool abandoned; /* nobody waits for its answer */
+};
+
+struct evpq__conn_class {
+    /* After evpq__conn_recycle(): idle, in sync, outside a transaction. */
+    void (*clean)(void *owner);
+    /* It is closed, all requests are done. The owner frees it. */
+    void (*lost)(void *owner);
+};
+
+/* Takes over what was dialed. NULL without memory: then the connection is closed. */
+struct evpq__conn *evpq__conn_new(struct evpq__loop *loop, struct evpq__helper *helper,
+                                  struct evpq__dialed *dialed, uint32_t cancel_timeout_ms,
+                                  const struct evpq__conn_class *class_, void *owner);
+/* Only when it is lost. */
+void evpq__conn_free(struct evpq__conn *conn);
+
+/* Statements run in this order, one at a time. When the connection is gone, `done` says so. */
+void evpq__conn_submit(struct evpq__conn *conn, struct evpq__request *request);
+
+/*
+ * Nobody waits for this request any more. True: it had not been sent, is
+ * withdrawn, and `done` will not run. False: it is cancelled on the server, and
+ * `done` runs when it is over there, or the connection is.
+ */
+bool evpq__conn_abandon(struct evpq__conn *conn, struct evpq__request *request);
+
+/*
+ * The user is done with it. True: it is clean now. False: it is being cleaned;
+ * `clean` or `lost` follows.
+ */
+bool evpq__conn_recycle(struct evpq__conn *conn);
+
+/* Ends it: `lost` follows. What has been submitted is over with EDISCONNECTED. */
+void evpq__conn_close(struct evpq__conn *conn);
+
+/* Still there, as far as is known. */
+bool evpq__conn_alive(const struct evpq__conn *conn);
+/* It has handled something huge, and libpq does not give memory back: better a new one. */
+bool evpq__conn_worn(const struct evpq__conn *conn);
+
+#endif /* EVPQ_LIB_PG_CONN_H */

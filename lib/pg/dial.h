@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_PG_DIAL_H
+#define EVPQ_LIB_PG_DIAL_H
+
+/*
+ * A dial makes one connection, on the helper: names, every address of every
+ * host with its share of the time, TLS, login, session set-up.
+ */
+
+#include <libpq-fe.h>
+
+#include "base/error.h"
+#include "base/helper.h"
+#include "pg/cancel.h"
+
+struct evpq__dial;
+
+/* What a dial ended with: a connection in pipeline mode and the means to cancel on it; or an error.
+ */
+struct evpq__dialed {
+    PGconn *pg;
+    struct evpq__cancel *cancel;
+    struct evpq_error error; /* ECONNECT, ECANCELED after abort, ENOMEM */
+    bool refused_for_good;   /* trying again will not help */
+};
+
+/* At home, once. Owns what is in it. The dial is gone. */
+typedef void evpq__dialed_fn(void *owner, struct evpq__dialed *dialed);
+
+/* `conninfo` must live until the dial has ended. NULL without memory. */
+struct evpq__dial *evpq__dial_start(struct evpq__helper *helper, struct evpq__loop *home,
+                                    const char *conninfo, int64_t deadline_us,
+                                    evpq__dialed_fn *on_dialed, void *owner);
+/* Ends it soon; on_dialed still comes, with a connection if it was there already. Once. */
+void evpq__dial_abort(struct evpq__dial *dial);
+
+#endif /* EVPQ_LIB_PG_DIAL_H */

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+#include "pg/hosts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+bool evpq__conninfo_valid(const char *conninfo)
+{
+    if (!conninfo)
+        return true;
+    char *quotes_secrets = NULL;
+    PQconninfoOption *options = PQconninfoParse(conninfo, &quotes_secrets);
+    PQfreemem(quotes_secrets);
+    PQconninfoFree(options);
+    return options != NULL;
+}
+
+static PQconninfoOption *find_option(PQconninfoOption *options, const char *keyword)
+{
+    for (PQconninfoOption *o = options; o && o->keyword; o++)
+        if (strcmp(o->keyword, keyword) == 0)
+            return o;
+    return NULL;
+}
+
+const char *evpq__hosts_option(const struct evpq__hosts *hosts, const char *keyword)
+{
+    const PQconninfoOption *o = find_option(hosts->options, keyword);
+    return o && o->val ? o->val : "";
+}
+
+/*
+ * Only PQconnectStart() itself puts string, environment and service file
+ * together. So it is asked to, with one option spoilt: it reads everything,
+ * then gives up before it looks at any host, and tells what it has.
+ */
+static PQconninfoOption *effective_options(const char *conninfo, const char *spoilt)
+{
+    const char *keywords[] = {"dbname", spoilt, NULL};
+    const char *values[] = {conninfo ? conninfo : "", "evpq", NULL};
+    PGconn *conn = PQconnectStartParams(keywords, values, 1);
+    PQconninfoOption *options = conn ? PQconninfo(conn) : NULL;
+    PQfinish(conn);
+    return options;
+}
+
+/* Two readings, each with another option spoilt; the second knows the one that the first does not.
+ */
+static PQconninfoOption *read_options(const char *conninfo)
+{
+    PQconninfoOption *options = effective_options(conninfo, "target_session_attrs");
+    PQconninfoOption *other = effective_options(conninfo, "sslmode");
+    PQconninfoOption *to = find_option(options, "target_session_attrs");
+    PQconninfoOption *from = find_option(other, "target_session_attrs");
+    if (to && from) {
+        char *value = to->val;
+        to->val = from->val;
+        from->val = value;
+    } else {
+        PQconninfoFree(options);
+        options = NULL;
+    }
+    PQconninfoFree(other);
+    return options;
+}
+
+static size_t count_items(const char *list)
+{
+    size_t count = 1;
+    for (; *list; list++)
+        count += *list == ',';
+    return count;
+}
+
+/* The i-th item of a comma-separated list; of a single item it is that one, where `shared`. */
+static char *copy_item(const char *list, size_t i, bool shared)
+{
+    if (shared && !strchr(list, ','))
+        i = 0;
+    for (; i > 0; i--)
+        list += strcspn(list, ",") + (list[strcspn(list, ",")] == ',');
+    size_t length = strcspn(list, ",");
+    char *item = evpq__alloc(length + 1);
+    if (item)
+        memcpy(item, list, length);
+    return item;
+}
+
+static bool is_number(const char *text)
+{
+    return text[strspn(text, "-0123456789")] == '\0';
+}
+
+/*
+ * What a mistyped connection string puts into these may be half of a password,
+ * which libpq would quote in its message: "//bob:se/cret@h", "//bob:se@cret@h".
+ */
+static const char *host_problem(const struct evpq__host *host)
+{
+    if (!is_number(host->port))
+        return "a port in the connection string is not a number";
+    if (host->host[0] && strchr(host->host + 1, '@'))
+        return "a host name in the connection string has an '@' in it: write %40 for one in a "
+               "password";
+    return NULL;
+}
+
+static const char *split_hosts(struct evpq__hosts *hosts)
+{
+    const char *names = evpq__hosts_option(hosts, "host");
+    const char *addresses = evpq__hosts_option(hosts, "hostaddr");
+    const char *ports = evpq__hosts_option(hosts, "port");
+    hosts->count = count_items(addresses[0] ? addresses : names);
+    if (addresses[0] && names[0] && count_items(names) != hosts->count)
+        return "the connection string has different numbers of hosts and of hostaddrs";
+    if (count_items(ports) != 1 && count_items(ports) != hosts->count)
+        return "the connection string has different numbers of hosts and of ports";
+    hosts->list = evpq__alloc(hosts->count * sizeof(*hosts->list));
+    if (!hosts->list) {
+        hosts->count = 0;
+        return "out of memory";
+    }
+    for (size_t i = 0; i < hosts->count; i++) {
+        struct evpq__host *h = &hosts->list[i];
+        h->host = copy_item(names, names[0] ? i : 0, false);
+        h->hostaddr = copy_item(addresses, addresses[0] ? i : 0, false);
+        h->port = copy_item(ports, i, true);
+        if (!h->host || !h->hostaddr || !h->port)
+            return "out of memory";
+        const char *problem = host_problem(h);
+        if (problem)
+            return problem;
+    }
+    return NULL;
+}
+
+const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
+{
+    *hosts = (struct evpq__hosts){0};
+    hosts->options = read_options(conninfo);
+    if (!hosts->options)
+        return "libpq could not read the connection settings";
+    /* libpq stops before it has filled in anything when there is no such service. */
+    const PQconninfoOption *user = find_option(hosts->options, "user");
+    if (!user || !user->val)
+        return "the service file of the connection settings has no such service, or errors";
+    static const char *const numbers[] = {"connect_timeout",  "keepalives",
+                                          "keepalives_idle",  "keepalives_interval",
+                                          "keepalives_count", "tcp_user_timeout"};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        if (!is_number(evpq__hosts_option(hosts, numbers[i])))
+            return "a number in the connection string is not one";
+    hosts->prefer_standby =
+        strcmp(evpq__hosts_option(hosts, "target_session_attrs"), "prefer-standby") == 0;
+    /* libpq's default is to look for Kerberos tickets on every connect. */
+    PQconninfoOption *gss = find_option(hosts->options, "gssencmode");
+    if (gss && gss->val && strcmp(gss->val, "prefer") == 0 && !getenv("PGGSSENCMODE") &&
+        !(conninfo && strstr(conninfo, "gssencmode")))
+        strcpy(gss->val, "");
+    return split_hosts(hosts);
+}
+
+void evpq__hosts_free(struct evpq__hosts *hosts)
+{
+    for (size_t i = 0; i < hosts->count; i++) {
+        evpq__free(hosts->list[i].host);
+        evpq__free(hosts->list[i].hostaddr);
+        evpq__free(hosts->list[i].port);
+    }
+    evpq__free(hosts->list);
+    PQconninfoFree(hosts->options);
+    *hosts = (struct evpq__hosts){0};
+}
+
+/* What evpq wants where the user says nothing. */
+static const char *const defaults[][2] = {
+    {"gssencmode", "disable"}, {"keepalives_idle", "30"},     {"keepalives_interval", "10"},
+    {"keepalives_count", "3"}, {"tcp_user_timeout", "30000"}, {"fallback_application_name", "evpq"},
+};
+
+static const char *default_of(const char *keyword)
+{
+    for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
+        if (strcmp(defaults[i][0], keyword) == 0)
+            return defaults[i][1];
+    return NULL;
+}
+
+enum { MAX_OPTIONS = 128 };
+
+PGconn *evpq__hosts_connect(const struct evpq__hosts *hosts, const struct evpq__host *host,
+                            const char *address, const char *target_session_attrs)
+{
+    const char *const ours[][2] = {
+        {"host", host->host},        {"hostaddr", address ? address : ""},
+        {"port", host->port},        {"target_session_attrs", target_session_attrs},
+        {"client_encoding", "UTF8"}, {"service", ""},
+        {"load_balance_hosts", ""},
+    };
+    const char *keywords[MAX_OPTIONS + 1], *values[MAX_OPTIONS + 1];
+    size_t count = 0;
+    for (const PQconninfoOption *o = hosts->options; o->keyword && count < MAX_OPTIONS; o++) {
+        const char *value = o->val && o->val[0] ? o->val : default_of(o->keyword);
+        for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
+            if (strcmp(ours[i][0], o->keyword) == 0)
+                value = ours[i][1];
+        if (!value || !value[0])
+            continue;
+        keywords[count] = o->keyword;
+        values[count++] = value;
+    }
+    keywords[count] = values[count] = NULL;
+    return PQconnectStartParams(keywords, values, 0);
+}

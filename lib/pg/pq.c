@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#include "pg/pq.h"
+
+#include <string.h>
+
+/* libpq brings libssl along, or does without. */
+extern int SSL_pending(const void *ssl) __attribute__((weak));
+
+/* PQcancelCreate() with hostaddr crashes before 17.6 (its release notes), and evpq always has one.
+ */
+bool evpq__pq_has_async_cancel(void)
+{
+    return PQcancelCreate && PQlibVersion() >= 170006;
+}
+
+bool evpq__pq_send_sync(PGconn *conn)
+{
+    return PQsendPipelineSync ? PQsendPipelineSync(conn) : PQpipelineSync(conn);
+}
+
+/*
+ * Minors before August 2026 (15.19, 17.10) may leave decrypted bytes in
+ * OpenSSL, for which the socket never becomes readable again.
+ */
+bool evpq__pq_consume(PGconn *conn)
+{
+    void *ssl = SSL_pending && PQsslInUse(conn) ? PQsslStruct(conn, "OpenSSL") : NULL;
+    do {
+        if (!PQconsumeInput(conn))
+            return false;
+    } while (ssl && PQsocket(conn) >= 0 && SSL_pending(ssl) > 0);
+    return true;
+}
+
+/* ":  28P01: ", as PQERRORS_VERBOSE writes it behind the (translated) severity. */
+static bool is_sqlstate(const char *text)
+{
+    static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    if (strncmp(text, ":  ", 3) != 0)
+        return false;
+    size_t length = strspn(text + 3, digits);
+    return length == 5 && strncmp(text + 8, ": ", 2) == 0;
+}
+
+static bool is_location(const char *line)
+{
+    return strncmp(line, "LOCATION:  ", 11) == 0;
+}
+
+void evpq__pq_tidy_message(const char *message, char *out, size_t capacity, char sqlstate[6])
+{
+    size_t length = 0;
+    sqlstate[0] = '\0';
+    for (const char *at = message; *at && length + 1 < capacity;) {
+        if ((at == message || at[-1] == '\n') && is_location(at)) {
+            at += strcspn(at, "\n");
+        } else if (is_sqlstate(at)) {
+            if (!sqlstate[0]) {
+                memcpy(sqlstate, at + 3, 5);
+                sqlstate[5] = '\0';
+            }
+            out[length++] = ':';
+            at += 3 + 5 + 1;
+        } else if ((unsigned char)*at <= ' ' || *at == 127) {
+            /* Blanks, line ends and control characters, however many, become one blank. */
+            bool line_end = *at == '\n';
+            if (line_end && length > 0 && out[length - 1] != ' ' && length + 2 < capacity)
+                out[length++] = ';';
+            if (length > 0 && out[length - 1] != ' ')
+                out[length++] = ' ';
+            at++;
+        } else {
+            out[length++] = *at++;
+        }
+    }
+    while (length > 0 && (out[length - 1] == ' ' || out[length - 1] == ';'))
+        length--;
+    out[length] = '\0';
+}
+
+bool evpq__pq_refused_for_good(const char *sqlstate)
+{
+    static const char *const states[] = {
+        "28000", /* invalid_authorization_specification: pg_hba.conf, role may not log in */
+        "28P01", /* invalid_password */
+        "3D000", /* invalid_catalog_name: no such database */
+        "42501", /* insufficient_privilege: may not connect */
+        "55000", /* object_not_in_prerequisite_state: the database takes no connections */
+    };
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+        if (strcmp(sqlstate, states[i]) == 0)
+            return true;
+    return false;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_PG_PQ_H
+#define EVPQ_LIB_PG_PQ_H
+
+/*
+ * Facts about libpq that have no state: what the running version can do, and
+ * what is safe to repeat of what it says.
+ *
+ * What libpq 17 added is declared weak, whichever headers we are built with:
+ * one binary runs with 14 and uses 17 when it meets it.
+ */
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#ifndef LIBPQ_HAS_ASYNC_CANCEL
+typedef struct pg_cancel_conn PGcancelConn;
+extern PGcancelConn *PQcancelCreate(PGconn *conn) __attribute__((weak));
+extern int PQcancelStart(PGcancelConn *cancel) __attribute__((weak));
+extern PostgresPollingStatusType PQcancelPoll(PGcancelConn *cancel) __attribute__((weak));
+extern ConnStatusType PQcancelStatus(const PGcancelConn *cancel) __attribute__((weak));
+extern int PQcancelSocket(const PGcancelConn *cancel) __attribute__((weak));
+extern void PQcancelReset(PGcancelConn *cancel) __attribute__((weak));
+extern void PQcancelFinish(PGcancelConn *cancel) __attribute__((weak));
+#else
+extern __typeof__(PQcancelCreate) PQcancelCreate __attribute__((weak));
+#endif
+#ifndef LIBPQ_HAS_SEND_PIPELINE_SYNC
+extern int PQsendPipelineSync(PGconn *conn) __attribute__((weak));
+#else
+extern __typeof__(PQsendPipelineSync) PQsendPipelineSync __attribute__((weak));
+#endif
+
+/* PQcancelStart() and its kind are there and can be trusted. */
+bool evpq__pq_has_async_cancel(void);
+
+/* Queues a Sync; flushed with the rest where libpq can (17), at once where it cannot. */
+bool evpq__pq_send_sync(PGconn *conn);
+
+/* PQconsumeInput(), until nothing is left that only OpenSSL knows of. */
+bool evpq__pq_consume(PGconn *conn);
+
+/*
+ * A libpq message made fit to pass on: one line, without the source location
+ * that verbose errors add. The SQLSTATE in it goes to `sqlstate`, "" when there
+ * is none. Both are always ended by NUL.
+ */
+void evpq__pq_tidy_message(const char *message, char *out, size_t capacity, char sqlstate[6]);
+
+/* The server will say the same until somebody changes something: wrong password, no such database.
+ */
+bool evpq__pq_refused_for_good(const char *sqlstate);
+
+#endif /* EVPQ_LIB_PG_PQ_H */

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+#include "pg/result.h"
+
+#include <ctype.h>
+#include <evpq/query.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+struct evpq_result *evpq__result_new(PGresult *pg, struct evpq__notices *notices)
+{
+    struct evpq_result *result = evpq__alloc(sizeof(*result));
+    if (!result) {
+        PQclear(pg);
+        return NULL;
+    }
+    evpq__notices_ref(notices);
+    *result = (struct evpq_result){
+        .pg = pg, .rows = (uint32_t)PQntuples(pg), .refs = 1, .notices = notices};
+    return result;
+}
+
+void evpq__result_show_rows(struct evpq_result *result, uint32_t rows)
+{
+    if (rows < result->rows)
+        result->rows = rows;
+}
+
+evpq_result *evpq_result_keep(evpq_result *result)
+{
+    if (result)
+        result->refs++;
+    return result;
+}
+
+void evpq_result_free(evpq_result *result)
+{
+    if (!result || --result->refs > 0)
+        return;
+    PQclear(result->pg);
+    evpq__notices_unref(result->notices);
+    evpq__free(result);
+}
+
+/* ---- what it is; libpq reports a notice for an index out of range, so none goes there ---- */
+
+uint32_t evpq_result_rows(const evpq_result *result)
+{
+    return result ? result->rows : 0;
+}
+
+uint32_t evpq_result_columns(const evpq_result *result)
+{
+    return result ? (uint32_t)PQnfields(result->pg) : 0;
+}
+
+uint64_t evpq_result_affected(const evpq_result *result)
+{
+    return result ? strtoull(PQcmdTuples(result->pg), NULL, 10) : 0;
+}
+
+const char *evpq_result_column_name(const evpq_result *result, uint32_t column)
+{
+    return column < evpq_result_columns(result) ? PQfname(result->pg, (int)column) : NULL;
+}
+
+uint32_t evpq_result_column_type(const evpq_result *result, uint32_t column)
+{
+    return column < evpq_result_columns(result) ? PQftype(result->pg, (int)column) : 0;
+}
+
+int evpq_result_column_index(const evpq_result *result, const char *name)
+{
+    /* Not PQfnumber(): it folds case. */
+    uint32_t columns = name ? evpq_result_columns(result) : 0;
+    for (uint32_t i = 0; i < columns; i++)
+        if (strcmp(PQfname(result->pg, (int)i), name) == 0)
+            return (int)i;
+    return -1;
+}
+
+int evpq_result_format(const evpq_result *result)
+{
+    if (!result)
+        return EVPQ_FORMAT_DEFAULT;
+    return evpq_result_columns(result) && !PQbinaryTuples(result->pg) ? EVPQ_TEXT : EVPQ_BINARY;
+}
+
+bool evpq_result_is_null(const evpq_result *result, uint32_t row, uint32_t column)
+{
+    return row >= evpq_result_rows(result) || column >= evpq_result_columns(result) ||
+           PQgetisnull(result->pg, (int)row, (int)column);
+}
+
+const struct pg_result *evpq_result_pgresult(const evpq_result *result)
+{
+    return result ? result->pg : NULL;
+}
+
+/* ---- errors ---- */
+
+/* A copy without white space at its end; NULL when nothing is left, or without memory. */
+static char *trimmed(const char *text)
+{
+    char *copy = evpq__strdup(text);
+    size_t length = copy ? strlen(copy) : 0;
+    while (length && isspace((unsigned char)copy[length - 1]))
+        copy[--length] = '\0';
+    if (length)
+        return copy;
+    evpq__free(copy);
+    return NULL;
+}
+
+void evpq__result_error(struct evpq_error *err, evpq_code code, evpq_fate fate, const PGresult *pg)
+{
+    const char *primary = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
+    const char *position = PQresultErrorField(pg, PG_DIAG_STATEMENT_POSITION);
+    char *message = trimmed(primary ? primary : PQresultErrorMessage(pg));
+    evpq__error_set_report(err, code, fate,
+                           &(struct evpq__server_report){
+                               .message = message,
+                               .sqlstate = PQresultErrorField(pg, PG_DIAG_SQLSTATE),
+                               .severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED),
+                               .detail = PQresultErrorField(pg, PG_DIAG_MESSAGE_DETAIL),
+                               .hint = PQresultErrorField(pg, PG_DIAG_MESSAGE_HINT),
+                               .constraint = PQresultErrorField(pg, PG_DIAG_CONSTRAINT_NAME),
+                               .position = position ? (uint32_t)strtoul(position, NULL, 10) : 0});
+    evpq__free(message);
+}
+
+/* ---- notices ---- */
+
+struct evpq__notices *evpq__notices_new(void)
+{
+    struct evpq__notices *notices = evpq__alloc(sizeof(*notices));
+    if (notices)
+        notices->refs = 1;
+    return notices;
+}
+
+void evpq__notices_ref(struct evpq__notices *notices)
+{
+    if (notices)
+        notices->refs++;
+}
+
+void evpq__notices_unref(struct evpq__notices *notices)
+{
+    if (notices && --notices->refs == 0)
+        evpq__free(notices);
+}
+
+static bool any_of(const char *text, const char *const *list)
+{
+    for (; text && *list; list++)
+        if (strcmp(text, *list) == 0)
+            return true;
+    return false;
+}
+
+/* "message type 0x44 arrived from server while idle": libpq may translate the words, not the
+ * number. */
+static bool lost_its_place(const char *message)
+{
+    return message && strstr(message, "0x");
+}
+
+void evpq__notices_receive(void *arg, const PGresult *notice)
+{
+    static const char *const severities[] = {"FATAL", "PANIC", NULL};
+    /* admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped,
+     * idle_session_timeout: the session ends, whatever the severity. */
+    static const char *const states[] = {"57P01", "57P02", "57P03", "57P04", "57P05", NULL};
+    struct evpq__notices *notices = arg;
+    if (!notices)
+        return;
+    const char *sqlstate = PQresultErrorField(notice, PG_DIAG_SQLSTATE); /* NULL: libpq's own */
+    if (any_of(PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED), severities) ||
+        any_of(sqlstate, states) ||
+        (!sqlstate && lost_its_place(PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY))))
+        notices->fatal = true;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_PG_RESULT_H
+#define EVPQ_LIB_PG_RESULT_H
+
+#include <libpq-fe.h>
+
+#include <evpq/result.h>
+
+#include "base/error.h"
+
+struct evpq__notices;
+
+struct evpq_result {
+    PGresult *pg;
+    uint32_t rows; /* that are shown: a page hides the one that tells of the next page */
+    unsigned refs;
+    struct evpq__notices *notices; /* kept: libpq's result may still report to it */
+};
+
+/* Owns `pg` from here on, and clears it when there is no memory (NULL). One reference. */
+struct evpq_result *evpq__result_new(PGresult *pg, struct evpq__notices *notices);
+/* Shows the first `rows` only. */
+void evpq__result_show_rows(struct evpq_result *result, uint32_t rows);
+
+/* What an error result of libpq says, as an error. */
+void evpq__result_error(struct evpq_error *err, evpq_code code, evpq_fate fate, const PGresult *pg);
+
+/*
+ * Where libpq reports notices of one connection. It must outlive every PGresult
+ * of the connection, for libpq copies the hook into each; so it is shared.
+ */
+struct evpq__notices {
+    unsigned refs;
+    bool fatal; /* the server said that this session is over, or libpq that it has lost its place */
+};
+struct evpq__notices *evpq__notices_new(void);
+void evpq__notices_ref(struct evpq__notices *notices);
+void evpq__notices_unref(struct evpq__notices *notices);
+/* A PQnoticeReceiver; arg is a struct evpq__notices, or NULL. Never prints. */
+void evpq__notices_receive(void *arg, const PGresult *notice);
+
+#endif /* EVPQ_LIB_PG_RESULT_H */

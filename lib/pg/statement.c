@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#include "pg/statement.h"
+
+#include <string.h>
+
+/* As much as the server takes in one message. */
+#define SQL_LIMIT ((size_t)0x3fffffff)
+
+/* No options struct comes near it: a size above was never set. */
+#define OPTIONS_LIMIT 4096
+
+const char *evpq__options_read(void *into, size_t known, const void *from)
+{
+    memset(into, 0, known);
+    if (!from)
+        return NULL;
+    size_t size;
+    memcpy(&size, from, sizeof(size));
+    /* Each of these structs has pointers, so that its size is a multiple of theirs. */
+    if (size < sizeof(size) || size > OPTIONS_LIMIT || size % sizeof(void *))
+        return "the field `size` is not the size of the struct";
+    const unsigned char *bytes = from;
+    for (size_t i = known; i < size; i++)
+        if (bytes[i])
+            return "a field is set that this version of evpq does not know";
+    memcpy(into, from, size < known ? size : known);
+    return NULL;
+}
+
+/* Bytes of the statement, the NUL not counted. */
+static size_t sql_length(const evpq_query *q)
+{
+    return q->sql_length ? q->sql_length : strlen(q->sql);
+}
+
+const char *evpq_query_problem(const evpq_query *query)
+{
+    evpq_query q;
+    if (!query)
+        return "the query is NULL";
+    const char *problem = evpq__options_read(&q, sizeof(q), query);
+    if (problem)
+        return problem;
+    if (!q.sql || sql_length(&q) == 0)
+        return "sql is NULL or empty";
+    if (sql_length(&q) > SQL_LIMIT)
+        return "sql of more than 1 GiB";
+    if (q.sql_length && memchr(q.sql, '\0', q.sql_length))
+        return "sql with a NUL inside";
+    if (q.format < EVPQ_FORMAT_DEFAULT || q.format > EVPQ_TEXT)
+        return "format is none of evpq_format";
+    return evpq__params_problem(q.params, q.params_count);
+}
+
+size_t evpq__statement_size(const evpq_query *query)
+{
+    evpq_query q;
+    evpq__options_read(&q, sizeof(q), query);
+    return evpq__params_size(q.params, q.params_count) + sql_length(&q) + 1;
+}
+
+void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_query *query)
+{
+    evpq_query q;
+    evpq__options_read(&q, sizeof(q), query);
+    evpq__params_write(&out->params, block, q.params, q.params_count);
+    char *sql = (char *)block + evpq__params_size(q.params, q.params_count);
+    size_t length = sql_length(&q);
+    memcpy(sql, q.sql, length);
+    sql[length] = '\0';
+    out->sql = sql;
+    out->binary_result = q.format != EVPQ_TEXT;
+}

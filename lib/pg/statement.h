@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_PG_STATEMENT_H
+#define EVPQ_LIB_PG_STATEMENT_H
+
+/* One statement, copied and encoded, ready for libpq. */
+
+#include <evpq/query.h>
+
+#include "pg/value.h"
+
+struct evpq__statement {
+    const char *sql;
+    struct evpq__params params;
+    bool binary_result;
+};
+
+/* Bytes that evpq__statement_write() needs. The query has no problem. */
+size_t evpq__statement_size(const evpq_query *query);
+/* Copies into `block`, aligned as malloc() aligns; the statement points into it. */
+void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_query *query);
+
+/*
+ * Reads an options struct, whose first field is its size, as a program of
+ * another version may have filled it. What it lacks is zero in `into`, which
+ * has `known` bytes; `from` == NULL is all zero. What evpq does not know must
+ * be zero. Returns what is wrong, a static text, and then `into` is all zero;
+ * NULL when nothing is.
+ */
+const char *evpq__options_read(void *into, size_t known, const void *from);
+
+#endif /* EVPQ_LIB_PG_STATEMENT_H */

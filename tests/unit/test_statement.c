@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "pg/statement.h"
+#include "support/bytes.h"
+
+static void check_problem(const evpq_query *query, const char *expected)
+{
+    const char *problem = evpq_query_problem(query);
+    if (problem && expected)
+        assert_string_equal(problem, expected);
+    else
+        assert_ptr_equal(problem, expected);
+}
+
+/* Writes into memory of the exact size; the block comes back, to be freed. */
+static void *write_statement(struct evpq__statement *statement, const evpq_query *query)
+{
+    assert_null(evpq_query_problem(query));
+    void *block = malloc(evpq__statement_size(query));
+    assert_non_null(block);
+    evpq__statement_write(statement, block, query);
+    return block;
+}
+
+static void a_good_query_has_no_problem(void **state)
+{
+    (void)state;
+    check_problem(EVPQ_QUERY("SELECT 1"), NULL);
+    check_problem(EVPQ_QUERY("SELECT 1 ignored", .sql_length = 8), NULL);
+    check_problem(EVPQ_QUERY("SELECT $1", EVPQ_PARAMS(evpq_int8(1)), .format = EVPQ_TEXT,
+                             .timeout_ms = EVPQ_NEVER),
+                  NULL);
+}
+
+static void what_is_wrong_with_a_query_is_said(void **state)
+{
+    (void)state;
+    check_problem(NULL, "the query is NULL");
+    check_problem(EVPQ_QUERY(NULL), "sql is NULL or empty");
+    check_problem(EVPQ_QUERY(NULL, .sql_length = 8), "sql is NULL or empty");
+    check_problem(EVPQ_QUERY(""), "sql is NULL or empty");
+    check_problem(EVPQ_QUERY("a\0b", .sql_length = 3), "sql with a NUL inside");
+    check_problem(EVPQ_QUERY("", .sql_length = SIZE_MAX), "sql of more than 1 GiB");
+    check_problem(EVPQ_QUERY("", .sql_length = 0x40000000), "sql of more than 1 GiB");
+    check_problem(EVPQ_QUERY("SELECT 1", .format = (evpq_format)3),
+                  "format is none of evpq_format");
+    check_problem(EVPQ_QUERY("SELECT 1", .format = (evpq_format)-1),
+                  "format is none of evpq_format");
+    check_problem(EVPQ_QUERY("SELECT 1", .params_count = 1),
+                  "params is NULL, params_count is not 0");
+    check_problem(EVPQ_QUERY("SELECT 1", .params_count = 65536), "more than 65,535 parameters");
+    check_problem(EVPQ_QUERY("SELECT $1", EVPQ_PARAMS(evpq_text_n("a\0", 2))),
+                  "text with a NUL inside");
+}
+
+static void a_size_that_was_never_set_is_refused(void **state)
+{
+    (void)state;
+    static const char expected[] = "the field `size` is not the size of the struct";
+    const size_t sizes[] = {0, 1, sizeof(size_t) - 1, sizeof(evpq_query) + 1, 4104, SIZE_MAX};
+    for (size_t i = 0; i < COUNT(sizes); i++)
+        check_problem(&(evpq_query){.size = sizes[i], .sql = "SELECT 1"}, expected);
+}
+
+static void a_newer_query_passes_when_it_sets_nothing_new(void **state)
+{
+    (void)state;
+    struct {
+        evpq_query query;
+        unsigned char more[16];
+    } newer = {.query = {.size = sizeof(newer), .sql = "SELECT 1"}};
+    check_problem(&newer.query, NULL);
+    for (size_t i = 0; i < sizeof(newer.more); i++) {
+        newer.more[i] = 1;
+        check_problem(&newer.query, "a field is set that this version of evpq does not know");
+        newer.more[i] = 0;
+    }
+}
+
+static void an_older_query_lacks_fields_which_are_zero(void **state)
+{
+    (void)state;
+    /* What is behind its end belongs to somebody else. */
+    const size_t older = offsetof(evpq_query, params);
+    evpq_query query = {.size = older, .sql = "SELECT 1", .format = EVPQ_TEXT, .params_count = 9};
+    evpq_query *exactly = exact(&query, older);
+    struct evpq__statement statement;
+    void *block = write_statement(&statement, exactly);
+    assert_int_equal(statement.params.count, 0);
+    assert_true(statement.binary_result);
+    assert_string_equal(statement.sql, "SELECT 1");
+    free(block);
+    free(exactly);
+
+    exactly = exact(&(size_t){sizeof(size_t)}, sizeof(size_t));
+    check_problem(exactly, "sql is NULL or empty");
+    free(exactly);
+}
+
+static void options_that_are_refused_or_missing_read_as_zero(void **state)
+{
+    (void)state;
+    evpq_query query = {.size = 3, .sql = "SELECT 1"}, into;
+    static const evpq_query zero;
+    memset(&into, 0xa5, sizeof(into));
+    assert_non_null(evpq__options_read(&into, sizeof(into), &query));
+    assert_memory_equal(&into, &zero, sizeof(into));
+    memset(&into, 0xa5, sizeof(into));
+    assert_null(evpq__options_read(&into, sizeof(into), NULL));
+    assert_memory_equal(&into, &zero, sizeof(into));
+}
+
+static void a_statement_needs_nothing_of_the_query(void **state)
+{
+    (void)state;
+    char sql[] = "SELECT $1, $2 and more", text[] = "text";
+    evpq_value params[] = {evpq_text(text), evpq_numeric(text)};
+    evpq_query query = {.size = sizeof(query),
+                        .sql = sql,
+                        .sql_length = strlen("SELECT $1, $2"),
+                        .params = params,
+                        .params_count = 2};
+    struct evpq__statement statement;
+    void *block = write_statement(&statement, &query);
+    memset(sql, 'z', sizeof(sql));
+    memset(text, 'z', sizeof(text));
+    memset(params, 'z', sizeof(params));
+    memset(&query, 'z', sizeof(query));
+    assert_string_equal(statement.sql, "SELECT $1, $2");
+    assert_int_equal(statement.params.count, 2);
+    assert_string_equal(statement.params.values[0], "text");
+    assert_string_equal(statement.params.values[1], "text");
+    free(block);
+}
+
+static void a_result_is_binary_unless_text_is_asked_for(void **state)
+{
+    (void)state;
+    const struct {
+        evpq_format format;
+        bool binary;
+    } cases[] = {{EVPQ_FORMAT_DEFAULT, true}, {EVPQ_BINARY, true}, {EVPQ_TEXT, false}};
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct evpq__statement statement;
+        free(write_statement(&statement, EVPQ_QUERY("SELECT 1", .format = cases[i].format)));
+        assert_int_equal(statement.binary_result, cases[i].binary);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_good_query_has_no_problem),
+        cmocka_unit_test(what_is_wrong_with_a_query_is_said),
+        cmocka_unit_test(a_size_that_was_never_set_is_refused),
+        cmocka_unit_test(a_newer_query_passes_when_it_sets_nothing_new),
+        cmocka_unit_test(an_older_query_lacks_fields_which_are_zero),
+        cmocka_unit_test(options_that_are_refused_or_missing_read_as_zero),
+        cmocka_unit_test(a_statement_needs_nothing_of_the_query),
+        cmocka_unit_test(a_result_is_binary_unless_text_is_asked_for),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
