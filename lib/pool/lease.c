@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Acquire and release. The lease is made when it is asked for, so that granting
+ * it cannot fail, and lives until it is released, whatever becomes of its
+ * connection or of the pool.
+ */
+#include "base/mem.h"
+#include "pool/pool.h"
+
+struct acquire {
+    struct evpq__waiter waiter;
+    struct evpq_lease *lease; /* ours until it is delivered */
+    evpq_acquire_fn *on_acquired;
+    void *user;
+};
+
+static struct acquire *of_op(struct evpq_op *op)
+{
+    return evpq__container_of(op, struct acquire, waiter.op);
+}
+
+static void acquire_granted(struct evpq__waiter *waiter)
+{
+    struct acquire *a = of_op(&waiter->op);
+    a->lease->pool = waiter->pool;
+    a->lease->slot = waiter->slot;
+    waiter->slot->lease = a->lease;
+    evpq__list_push_back(&waiter->pool->leases, &a->lease->node);
+    evpq__op_finish(&waiter->op);
+}
+
+static void acquire_stop(struct evpq_op *op, evpq_code why)
+{
+    evpq__pool_leave(&of_op(op)->waiter, why);
+}
+
+static void acquire_deliver(struct evpq_op *op)
+{
+    struct acquire *a = of_op(op);
+    struct evpq_lease *lease = NULL;
+    if (op->error.code == EVPQ_OK) {
+        lease = a->lease;
+        a->lease = NULL;
+        /* Granted, and gone before anybody was told. */
+        if (!lease->slot) {
+            evpq__error_set(&op->error, lease->pool ? EVPQ_EDISCONNECTED : EVPQ_ECLOSED,
+                            EVPQ_NOT_SENT, "the connection was lost at once");
+            evpq_lease_release(lease);
+            lease = NULL;
+        }
+    }
+    evpq__pool_count(a->waiter.pool, op->error.code);
+    a->on_acquired(lease, lease ? NULL : &op->error, a->user);
+}
+
+static void acquire_destroy(struct evpq_op *op)
+{
+    struct acquire *a = of_op(op);
+    evpq__pool_op_gone(a->waiter.pool);
+    evpq__free(a->lease);
+    evpq__free(a);
+}
+
+static const struct evpq__op_class acquire_class = {acquire_stop, acquire_deliver, acquire_destroy};
+
+int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, uint32_t timeout_ms,
+                      evpq_acquire_fn *on_acquired, void *user)
+{
+    if (!pool || !on_acquired)
+        return EVPQ_EINVALID;
+    int refused = evpq__pool_admit(pool);
+    if (refused)
+        return refused;
+    struct acquire *a = evpq__alloc(sizeof(*a));
+    struct evpq_lease *lease = a ? evpq__alloc(sizeof(*lease)) : NULL;
+    if (!lease) {
+        evpq__free(a);
+        return EVPQ_ENOMEM;
+    }
+    evpq__node_init(&lease->node);
+    evpq__list_init(&lease->queries);
+    a->lease = lease;
+    a->on_acquired = on_acquired;
+    a->user = user;
+    a->waiter.granted = acquire_granted;
+    if (timeout_ms == 0)
+        timeout_ms = pool->options.acquire_timeout_ms;
+    if (timeout_ms == 0)
+        timeout_ms = evpq__pool_half(pool->options.query_timeout_ms);
+    evpq__pool_enter(pool, &a->waiter, &acquire_class, timeout_ms, timeout_ms);
+    if (out)
+        *out = &a->waiter.op;
+    return EVPQ_OK;
+}
+
+void evpq__lease_stop_queries(struct evpq_lease *lease, evpq_code why)
+{
+    /* From the end: what waits in the line goes before what runs. */
+    while (!evpq__list_empty(&lease->queries))
+        evpq__op_stop(evpq__container_of(lease->queries.head.prev, struct evpq_op, node), why);
+}
+
+void evpq__lease_detach(struct evpq_lease *lease)
+{
+    if (lease->slot)
+        lease->slot->lease = NULL;
+    lease->slot = NULL;
+    if (lease->pool && lease->pool->state >= EVPQ__POOL_STOPPING) {
+        evpq__node_unlink(&lease->node);
+        lease->pool = NULL;
+    }
+}
+
+void evpq_lease_release(evpq_lease *lease)
+{
+    if (!lease)
+        return;
+    struct evpq_pool *pool = lease->pool;
+    struct evpq__slot *slot = lease->slot;
+    evpq__lease_stop_queries(lease, EVPQ_ECANCELED);
+    evpq__lease_detach(lease);
+    evpq__node_unlink(&lease->node);
+    evpq__free(lease);
+    if (slot)
+        evpq__pool_give_back(slot);
+    else if (pool)
+        evpq__pool_settle(pool);
+}

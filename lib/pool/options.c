@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+#include "pg/hosts.h"
+#include "pool/pool.h"
+
+enum { MAX_CONNECTIONS = 10000 };
+
+static void set_default(uint32_t *field, uint32_t value)
+{
+    if (*field == 0)
+        *field = value;
+}
+
+const char *evpq__pool_options_read(struct evpq_pool_options *out,
+                                    const struct evpq_pool_options *options)
+{
+    static const struct evpq_pool_options all_defaults = {.size = sizeof(all_defaults)};
+    const char *problem = evpq__options_read(out, sizeof(*out), options ? options : &all_defaults);
+    if (problem)
+        return problem;
+    if (out->conninfo && !out->conninfo[0])
+        return "conninfo is empty; leave it NULL for libpq's environment and defaults";
+    if (!evpq__conninfo_valid(out->conninfo))
+        return "conninfo is no connection string or URI that libpq can read";
+    set_default(&out->max_size, 10);
+    set_default(&out->max_waiters, 10000);
+    set_default(&out->connect_timeout_ms, 10000);
+    set_default(&out->query_timeout_ms, 30000);
+    set_default(&out->cancel_timeout_ms, 2000);
+    set_default(&out->idle_timeout_ms, 600000);
+    set_default(&out->max_lifetime_ms, 3600000);
+    if (out->max_size > MAX_CONNECTIONS)
+        return "max_size is over 10,000";
+    if (out->min_size > out->max_size)
+        return "min_size is larger than max_size";
+    if (out->connect_timeout_ms == EVPQ_NEVER)
+        return "connect_timeout_ms cannot be EVPQ_NEVER";
+    if (out->cancel_timeout_ms == EVPQ_NEVER)
+        return "cancel_timeout_ms cannot be EVPQ_NEVER";
+    return NULL;
+}
+
+const char *evpq_pool_options_problem(const evpq_pool_options *options)
+{
+    struct evpq_pool_options complete;
+    return evpq__pool_options_read(&complete, options);
+}

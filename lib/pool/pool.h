@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_POOL_POOL_H
+#define EVPQ_LIB_POOL_POOL_H
+
+/*
+ * The pool as its own files see it.
+ *
+ * A *slot* is room for one connection, from its dial to its end. A *waiter* is
+ * an operation that wants one: a query of the pool, or an acquire. A *lease*
+ * is a slot lent to the user.
+ */
+
+#include <evpq/pool.h>
+
+#include "base/op.h"
+#include "pg/conn.h"
+
+/* State is membership: a slot is on the list of its state, and slot_move() is the only mover. */
+enum evpq__slot_state {
+    EVPQ__SLOT_DIALING,  /* its connection is being made */
+    EVPQ__SLOT_IDLE,     /* ready; the list is LIFO, so the last is idle longest */
+    EVPQ__SLOT_BUSY,     /* runs a query, or is lent */
+    EVPQ__SLOT_CLEANING, /* waits out what was abandoned, rolls back */
+    EVPQ__SLOT_CLOSING,  /* waits for the connection to be gone */
+    EVPQ__SLOT_STATES,
+};
+
+struct evpq__slot {
+    struct evpq__node node;
+    enum evpq__slot_state state;
+    struct evpq_pool *pool;
+    struct evpq__dial *dial; /* DIALING */
+    struct evpq__conn *conn; /* all other states */
+    struct evpq_lease *lease;
+    int64_t idle_since_us;
+    int64_t expires_us; /* max_lifetime, less some jitter */
+};
+
+enum evpq__pool_state {
+    EVPQ__POOL_OPEN,
+    EVPQ__POOL_DRAINING, /* closing: takes nothing new, finishes what it has */
+    EVPQ__POOL_STOPPING, /* closing: everything has been told to end */
+    EVPQ__POOL_ENDING,   /* closing: no connection is left, the helper has been told to end */
+    EVPQ__POOL_CLOSED,   /* only the memory is left, for who still keeps it */
+};
+
+/* When to dial again, and how many at once. */
+struct evpq__backoff {
+    unsigned failures;  /* in a row */
+    unsigned allowance; /* dials at a time: 1, doubled by each success */
+    int64_t not_before_us;
+    struct evpq_error last_error; /* of the last failure in a row */
+    unsigned short random[3];     /* erand48(): no global state */
+};
+
+struct evpq_pool {
+    struct evpq_pool_options options; /* complete: no default is left to be looked up */
+    char *conninfo;
+    enum evpq__pool_state state;
+    unsigned refs; /* one is its own, until it is closed */
+    struct evpq__loop *loop;
+    struct evpq__helper *helper; /* NULL until the first dial */
+
+    struct evpq__list slots[EVPQ__SLOT_STATES];
+    uint32_t slot_count[EVPQ__SLOT_STATES];
+    struct evpq__list waiters; /* operations, FIFO */
+    uint32_t waiting;
+    struct evpq__list running; /* queries of the pool that have a slot */
+    struct evpq__list leases;
+    uint32_t ops; /* operations that are not gone yet, queries of leases included */
+
+    struct evpq__backoff backoff;
+    struct evpq__timer upkeep;
+    int64_t upkeep_at_us; /* when it fires; EVPQ__NO_DEADLINE when it does not run */
+    struct evpq__timer close_limit;
+    struct evpq__task settle;
+    struct evpq__task helper_stopped;
+    evpq_closed_fn *on_closed;
+    void *on_closed_user;
+
+    struct evpq_pool_stats stats; /* the counters of it */
+};
+
+/* An operation that wants a slot. */
+struct evpq__waiter {
+    struct evpq_op op;
+    struct evpq_pool *pool; /* counted in pool->ops as long as it lives */
+    struct evpq__slot *slot;
+    uint32_t timeout_ms;                          /* for messages */
+    void (*granted)(struct evpq__waiter *waiter); /* slot is set */
+};
+
+/* A slot lent to the user. It outlives its slot, and the pool, until it is released. */
+struct evpq_lease {
+    struct evpq__node node;    /* of pool->leases */
+    struct evpq_pool *pool;    /* NULL when it is detached */
+    struct evpq__slot *slot;   /* NULL when its connection is gone */
+    struct evpq__list queries; /* operations, in the order of their calls */
+    uint32_t query_count;
+};
+
+/* pool.c: membership. */
+
+/* Is there room for one more operation? EVPQ_ECLOSED, EVPQ_EOVERLOADED. */
+int evpq__pool_admit(struct evpq_pool *pool);
+/*
+ * It waits for a slot, and `granted` follows (perhaps before this returns).
+ * `acquire_ms` limits the waiting; 0 is half of the timeout.
+ */
+void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
+                      const struct evpq__op_class *class_, uint32_t timeout_ms,
+                      uint32_t acquire_ms);
+/* It stops waiting, and its error says why. */
+void evpq__pool_leave(struct evpq__waiter *waiter, evpq_code why);
+/* An operation is about to call back. */
+void evpq__pool_count(struct evpq_pool *pool, evpq_code outcome);
+/* The operation's memory is about to go. */
+void evpq__pool_op_gone(struct evpq_pool *pool);
+/* Who had the slot is done with it. */
+void evpq__pool_give_back(struct evpq__slot *slot);
+/* Decides what is to be done now. Calls nobody back. */
+void evpq__pool_settle(struct evpq_pool *pool);
+/* Ends a slot's connection, whatever it does. */
+void evpq__pool_retire(struct evpq__slot *slot, uint64_t *counter);
+
+/* The memory of a pool outlives its close while somebody keeps it (a pager). */
+void evpq__pool_ref(struct evpq_pool *pool);
+void evpq__pool_unref(struct evpq_pool *pool);
+
+static inline uint32_t evpq__pool_total(const struct evpq_pool *pool)
+{
+    uint32_t total = 0;
+    for (int state = 0; state < EVPQ__SLOT_STATES; state++)
+        total += pool->slot_count[state];
+    return total;
+}
+
+/* The default of acquire_timeout_ms: half of what the operation has (design: a pool whose waiters
+ * wait until their deadline answers almost nobody in time when it is overloaded). */
+static inline uint32_t evpq__pool_half(uint32_t timeout_ms)
+{
+    return timeout_ms == EVPQ_NEVER ? EVPQ_NEVER : timeout_ms - timeout_ms / 2;
+}
+
+/* options.c: `out` gets what the user set and the defaults of the rest; a problem, or NULL. */
+const char *evpq__pool_options_read(struct evpq_pool_options *out,
+                                    const struct evpq_pool_options *options);
+
+/* upkeep.c: time. */
+
+void evpq__upkeep_init(struct evpq_pool *pool);
+void evpq__upkeep_done(struct evpq_pool *pool);
+/* The moment at which a connection made now is too old. */
+int64_t evpq__upkeep_expiry(struct evpq_pool *pool);
+/* Wakes up for this slot, which has just become idle. */
+void evpq__upkeep_watch(struct evpq_pool *pool, const struct evpq__slot *slot);
+/* How many dials may start now. When none may yet, upkeep will settle the pool at the time. */
+uint32_t evpq__upkeep_dials(struct evpq_pool *pool);
+void evpq__upkeep_dial_failed(struct evpq_pool *pool, struct evpq__dialed *dialed);
+void evpq__upkeep_dial_succeeded(struct evpq_pool *pool);
+
+/* query.c: one statement, of the pool or of a lease. */
+
+int evpq__query_on_lease(evpq_op **out, struct evpq_lease *lease, const evpq_query *query,
+                         evpq_result_fn *on_result, void *user);
+
+/* lease.c */
+
+/* Stops what has not finished. */
+void evpq__lease_stop_queries(struct evpq_lease *lease, evpq_code why);
+/* Its connection is gone, or taken away; the handle stays with the user. */
+void evpq__lease_detach(struct evpq_lease *lease);
+
+#endif /* EVPQ_LIB_POOL_POOL_H */

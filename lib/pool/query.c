@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One statement as an operation. It waits for a slot, or in the line of its
+ * lease; then its request is with the connection. Request and operation share
+ * one block and end apart: the caller hears at its deadline, the request is
+ * over when the server has let go.
+ */
+#include "base/mem.h"
+#include "pool/pool.h"
+
+/* Statements that may wait in one lease. */
+enum { LEASE_QUERIES = 1000 };
+
+struct query {
+    struct evpq__waiter waiter;
+    struct evpq__request request; /* with the connection while waiter.slot is set */
+    struct evpq_lease *lease;     /* NULL: of the pool; and once it has finished */
+    evpq_result_fn *on_result;
+    void *user;
+    struct evpq_result *result;
+};
+
+static struct query *of_op(struct evpq_op *op)
+{
+    return evpq__container_of(op, struct query, waiter.op);
+}
+
+/* Off the list it is on, and out of the line of its lease. */
+static void query_unlink(struct query *q)
+{
+    evpq__node_unlink(&q->waiter.op.node);
+    if (q->lease)
+        q->lease->query_count--;
+    q->lease = NULL;
+}
+
+/* The connection has let go of the request. */
+static void query_off_slot(struct query *q, bool give_back)
+{
+    struct evpq__slot *slot = q->waiter.slot;
+    q->waiter.slot = NULL;
+    if (give_back)
+        evpq__pool_give_back(slot);
+    evpq__op_unref(&q->waiter.op);
+}
+
+static void request_sent(struct evpq__request *request)
+{
+    evpq__op_sent(&evpq__container_of(request, struct query, request)->waiter.op);
+}
+
+static void request_done(struct evpq__request *request, struct evpq_result *result,
+                         struct evpq_error *error)
+{
+    struct query *q = evpq__container_of(request, struct query, request);
+    struct evpq_op *op = &q->waiter.op;
+    if (evpq__op_finished(op)) {
+        /* It was stopped before, and its slot has been given back then. */
+        evpq_result_free(result);
+        query_off_slot(q, false);
+        return;
+    }
+    bool of_pool = !q->lease;
+    q->result = result;
+    if (!result)
+        evpq__error_move(&op->error, error);
+    query_unlink(q);
+    evpq__op_finish(op);
+    query_off_slot(q, of_pool);
+}
+
+static void query_on_slot(struct query *q)
+{
+    evpq__op_ref(&q->waiter.op);
+    evpq__conn_submit(q->waiter.slot->conn, &q->request);
+}
+
+static void query_granted(struct evpq__waiter *waiter)
+{
+    evpq__list_push_back(&waiter->pool->running, &waiter->op.node);
+    evpq__op_limit(&waiter->op, EVPQ__NO_DEADLINE);
+    query_on_slot(of_op(&waiter->op));
+}
+
+static void set_stopped_error(struct query *q, evpq_code why, evpq_fate fate)
+{
+    struct evpq_error *err = &q->waiter.op.error;
+    const char *where = fate == EVPQ_NOT_SENT ? "before it was sent" : "while it ran";
+    if (why == EVPQ_ETIMEOUT)
+        evpq__error_set(err, why, fate, "the deadline of %u ms passed %s", q->waiter.timeout_ms,
+                        where);
+    else
+        evpq__error_set(err, why, fate, "%s %s", why == EVPQ_ECLOSED ? "closed" : "cancelled",
+                        where);
+}
+
+static void query_stop(struct evpq_op *op, evpq_code why)
+{
+    struct query *q = of_op(op);
+    struct evpq__slot *slot = q->waiter.slot;
+    if (!slot) {
+        evpq__pool_leave(&q->waiter, why);
+        return;
+    }
+    bool of_pool = !q->lease;
+    query_unlink(q);
+    bool withdrawn = evpq__conn_abandon(slot->conn, &q->request);
+    set_stopped_error(q, why, withdrawn ? EVPQ_NOT_SENT : EVPQ_UNKNOWN);
+    if (withdrawn)
+        query_off_slot(q, of_pool);
+    else if (of_pool)
+        evpq__pool_give_back(slot);
+}
+
+static void query_deliver(struct evpq_op *op)
+{
+    struct query *q = of_op(op);
+    evpq__pool_count(q->waiter.pool, op->error.code);
+    q->on_result(q->result, q->result ? NULL : &op->error, q->user);
+}
+
+static void query_destroy(struct evpq_op *op)
+{
+    struct query *q = of_op(op);
+    evpq__pool_op_gone(q->waiter.pool);
+    evpq_result_free(q->result);
+    evpq__free(q);
+}
+
+static const struct evpq__op_class query_class = {query_stop, query_deliver, query_destroy};
+
+static size_t aligned(size_t size)
+{
+    size_t unit = _Alignof(max_align_t);
+    return (size + unit - 1) / unit * unit;
+}
+
+/* The query and its statement, in one block. */
+static struct query *query_new(const evpq_query *query, evpq_result_fn *on_result, void *user)
+{
+    struct query *q = evpq__alloc(aligned(sizeof(*q)) + evpq__statement_size(query));
+    if (!q)
+        return NULL;
+    evpq__statement_write(&q->request.statement, (char *)q + aligned(sizeof(*q)), query);
+    evpq__node_init(&q->request.node);
+    q->request.done = request_done;
+    q->request.sent = request_sent;
+    q->waiter.granted = query_granted;
+    q->on_result = on_result;
+    q->user = user;
+    return q;
+}
+
+static uint32_t timeout_of(const struct evpq_pool *pool, const evpq_query *query)
+{
+    return query->timeout_ms ? query->timeout_ms : pool->options.query_timeout_ms;
+}
+
+int evpq_pool_query(evpq_op **out, evpq_pool *pool, const evpq_query *query,
+                    evpq_result_fn *on_result, void *user)
+{
+    if (!pool || !on_result || evpq_query_problem(query))
+        return EVPQ_EINVALID;
+    int refused = evpq__pool_admit(pool);
+    if (refused)
+        return refused;
+    struct query *q = query_new(query, on_result, user);
+    if (!q)
+        return EVPQ_ENOMEM;
+    evpq__pool_enter(pool, &q->waiter, &query_class, timeout_of(pool, query),
+                     pool->options.acquire_timeout_ms);
+    if (out)
+        *out = &q->waiter.op;
+    return EVPQ_OK;
+}
+
+int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,
+                     evpq_result_fn *on_result, void *user)
+{
+    if (!lease || !on_result || evpq_query_problem(query))
+        return EVPQ_EINVALID;
+    struct evpq_pool *pool = lease->pool;
+    if (!pool)
+        return EVPQ_ECLOSED;
+    if (!lease->slot || !evpq__conn_alive(lease->slot->conn))
+        return EVPQ_EDISCONNECTED;
+    if (lease->query_count >= LEASE_QUERIES)
+        return EVPQ_EOVERLOADED;
+    struct query *q = query_new(query, on_result, user);
+    if (!q)
+        return EVPQ_ENOMEM;
+    struct evpq__waiter *waiter = &q->waiter;
+    waiter->pool = pool;
+    waiter->slot = lease->slot;
+    waiter->timeout_ms = timeout_of(pool, query);
+    pool->ops++;
+    evpq__op_init(&waiter->op, &query_class, pool->loop,
+                  evpq__loop_deadline(pool->loop, waiter->timeout_ms));
+    q->lease = lease;
+    lease->query_count++;
+    evpq__list_push_back(&lease->queries, &waiter->op.node);
+    query_on_slot(q);
+    if (out)
+        *out = &waiter->op;
+    return EVPQ_OK;
+}
