@@ -44,16 +44,24 @@ typedef struct evpq_page evpq_page;
 
 /** How a walk is to be. Zero is the default of each field; nothing of it is kept. */
 typedef struct evpq_pager_options {
-    size_t size;     /**< sizeof(evpq_pager_options); EVPQ_PAGER_OPTIONS() sets it */
-    const char *sql; /**< one SELECT (or VALUES, TABLE, WITH); a semicolon at its end is ignored */
-    const evpq_value
-        *params;          /**< what $1, $2, ... of the statement stand for; EVPQ_PARAMS() sets it */
-    size_t params_count;  /**< at most 65,519 */
-    const char *order_by; /**< "ts DESC, id": 1 to 8 output columns; NULL: offset pages */
-    uint32_t page_size;   /**< rows of a page; default 100, at most 10,000 */
-    uint32_t timeout_ms;  /**< of each page; 0: the pool's query_timeout_ms */
-    evpq_format format;   /**< of the values; default: text */
-    const char *after;    /**< a token to resume behind; NULL: from the start */
+    /** sizeof(evpq_pager_options); EVPQ_PAGER_OPTIONS() sets it. */
+    size_t size;
+    /** One SELECT (or VALUES, TABLE, WITH). A semicolon at its end is ignored. */
+    const char *sql;
+    /** What $1, $2, ... of the statement stand for; EVPQ_PARAMS() sets it. */
+    const evpq_value *params;
+    /** At most 65,519: a page adds some of its own. */
+    size_t params_count;
+    /** "ts DESC, id": 1 to 8 output columns of the statement. NULL: offset pages. */
+    const char *order_by;
+    /** Rows of a page. Default 100; at most 10,000. */
+    uint32_t page_size;
+    /** Of each page, from the call to the callback. Default: the pool's query_timeout_ms. */
+    uint32_t timeout_ms;
+    /** Of the values. Default: text. */
+    evpq_format format;
+    /** A token to resume behind. NULL: from the start. */
+    const char *after;
 } evpq_pager_options;
 
 /** Options in place: EVPQ_PAGER_OPTIONS(.sql = "SELECT * FROM t", .order_by = "id"). C only. */
@@ -121,6 +129,10 @@ EVPQ_API bool evpq_pager_is_keyset(const evpq_pager *pager);
  * may be called from on_page, and before or after the pool is closed. NULL is allowed.
  */
 EVPQ_API void evpq_pager_close(evpq_pager *pager);
+
+/*
+ * Of a page that did not come (NULL) these say that there is nothing: NULL, 0, false.
+ */
 
 /** The rows of a page, at most page_size. May be kept with evpq_result_keep(). */
 EVPQ_API evpq_result *evpq_page_result(const evpq_page *page);

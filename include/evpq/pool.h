@@ -42,23 +42,30 @@ typedef struct evpq_lease evpq_lease;
 
 /** How a pool is to be. Zero is the default of each field; nothing of it is kept. */
 typedef struct evpq_pool_options {
-    size_t size; /**< sizeof(evpq_pool_options); EVPQ_POOL_OPTIONS() sets it */
-    const char
-        *conninfo; /**< libpq connection string or URI; NULL: libpq's environment and defaults */
-    uint32_t min_size;    /**< connections kept open; default 0 */
-    uint32_t max_size;    /**< connections at most, dials included; default 10 */
-    uint32_t max_waiters; /**< callers waiting at most; more are EVPQ_EOVERLOADED. Default 10,000 */
-    uint32_t
-        connect_timeout_ms; /**< for one dial: names, all addresses, TLS, login. Default 10,000 */
-    uint32_t acquire_timeout_ms; /**< waiting for a connection; default: half of the operation's
-                                    deadline */
-    uint32_t query_timeout_ms;   /**< for operations that name none; default 30,000 */
-    uint32_t
-        cancel_timeout_ms;    /**< for cleaning a connection, before it is closed; default 2,000 */
-    uint32_t idle_timeout_ms; /**< unused connections above min_size are closed; default 600,000 */
-    uint32_t max_lifetime_ms; /**< connections are replaced at this age, less up to 10 %; default
-                                 3,600,000 */
-    bool fail_fast; /**< a failed dial fails all who wait, instead of being tried again meanwhile */
+    /** sizeof(evpq_pool_options); EVPQ_POOL_OPTIONS() sets it. */
+    size_t size;
+    /** libpq connection string or URI. NULL: libpq's environment and defaults. */
+    const char *conninfo;
+    /** Connections kept open. Default 0. */
+    uint32_t min_size;
+    /** Connections at most, dials included. Default 10; at most 10,000. */
+    uint32_t max_size;
+    /** Callers that may wait; more are EVPQ_EOVERLOADED. Default 10,000. */
+    uint32_t max_waiters;
+    /** For one dial: names, all addresses, TLS, login. Default 10 s; not EVPQ_NEVER. */
+    uint32_t connect_timeout_ms;
+    /** Waiting for a connection, at most. Default: half of the operation's own timeout. */
+    uint32_t acquire_timeout_ms;
+    /** For operations that name no timeout. Default 30 s. */
+    uint32_t query_timeout_ms;
+    /** For cleaning a connection, before it is closed. Default 2 s; not EVPQ_NEVER. */
+    uint32_t cancel_timeout_ms;
+    /** Unused connections above min_size are closed after it. Default 10 min. */
+    uint32_t idle_timeout_ms;
+    /** Connections are replaced at this age, less a random tenth at most. Default 1 h. */
+    uint32_t max_lifetime_ms;
+    /** A failed dial fails all who wait, instead of being tried again meanwhile. */
+    bool fail_fast;
 } evpq_pool_options;
 
 /** Options in place: EVPQ_POOL_OPTIONS(.conninfo = uri, .max_size = 8). C only. */

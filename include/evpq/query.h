@@ -25,13 +25,20 @@ typedef enum evpq_format {
 
 /** A statement, as EVPQ_QUERY() or a C++ caller fills it. Zero is the default of each field. */
 typedef struct evpq_query {
-    size_t size;              /**< sizeof(evpq_query); EVPQ_QUERY() sets it */
-    const char *sql;          /**< one statement, parameters as $1, $2, ... */
-    size_t sql_length;        /**< bytes of it; 0: it ends with NUL. A NUL inside is refused */
-    const evpq_value *params; /**< what $1, $2, ... stand for; EVPQ_PARAMS() sets it */
-    size_t params_count;      /**< at most 65,535 */
-    uint32_t timeout_ms;      /**< from the call to the callback; 0: the pool's query_timeout_ms */
-    evpq_format format;       /**< of the result; default: binary */
+    /** sizeof(evpq_query); EVPQ_QUERY() sets it. */
+    size_t size;
+    /** One statement, with parameters as $1, $2, ... */
+    const char *sql;
+    /** Bytes of it. 0: it ends with NUL. A NUL inside is refused. */
+    size_t sql_length;
+    /** What $1, $2, ... stand for; EVPQ_PARAMS() sets it. */
+    const evpq_value *params;
+    /** At most 65,535. */
+    size_t params_count;
+    /** From the call to the callback. 0: the pool's query_timeout_ms. */
+    uint32_t timeout_ms;
+    /** Of the result. Default: binary. */
+    evpq_format format;
 } evpq_query;
 
 /**
