@@ -174,10 +174,14 @@ void evpq__hosts_free(struct evpq__hosts *hosts)
     *hosts = (struct evpq__hosts){0};
 }
 
-/* What evpq wants where the user says nothing. */
+/*
+ * What evpq wants where the user says nothing. Without a password of any kind
+ * OpenSSL would ask the terminal for that of an encrypted key, and wait.
+ */
 static const char *const defaults[][2] = {
     {"gssencmode", "disable"}, {"keepalives_idle", "30"},     {"keepalives_interval", "10"},
     {"keepalives_count", "3"}, {"tcp_user_timeout", "30000"}, {"fallback_application_name", "evpq"},
+    {"sslpassword", "none"},
 };
 
 static const char *default_of(const char *keyword)
