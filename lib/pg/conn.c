@@ -502,7 +502,6 @@ static void conn_on_io(struct evpq__io *io, int events)
 void evpq__conn_submit(struct evpq__conn *conn, struct evpq__request *request)
 {
     assert(conn->state < CONN_CLOSING);
-    request->abandoned = false;
     evpq__list_push_back(&conn->queued, &request->node);
     if (conn->state == CONN_IDLE)
         conn_enter(conn, CONN_BUSY);
@@ -526,7 +525,6 @@ bool evpq__conn_abandon(struct evpq__conn *conn, struct evpq__request *request)
             conn_enter(conn, CONN_IDLE);
         return true;
     }
-    request->abandoned = true;
     drain_begin(conn);
     if (conn->unsent)
         /* The server waits for the rest of it, and would for ever. */

@@ -29,7 +29,6 @@ struct evpq__request {
                  struct evpq_error *error);
     /* At most once, from the loop: it is about to be sent. May be NULL. */
     void (*sent)(struct evpq__request *request);
-    bool abandoned; /* nobody waits for its answer */
 };
 
 struct evpq__conn_class {

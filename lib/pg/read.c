@@ -16,7 +16,7 @@ static const uint32_t textual[] = {
 
 /* One value, not NULL. */
 struct cell {
-    uint32_t type;
+    uint32_t type; /* of a binary value */
     bool binary;
     const unsigned char *data;
     size_t length;
@@ -37,18 +37,19 @@ static bool among(uint32_t type, const uint32_t *types)
 static int find(struct cell *cell, const evpq_result *result, uint32_t row, uint32_t column,
                 const void *out, const uint32_t *types)
 {
-    if (!out || row >= evpq_result_rows(result) || column >= evpq_result_columns(result))
+    if (!out || row >= evpq_result_rows(result) || column >= result->columns)
         return EVPQ_EINVALID;
     const PGresult *pg = result->pg;
     int r = (int)row, c = (int)column;
-    cell->type = PQftype(pg, c);
     cell->binary = PQfformat(pg, c) == 1;
+    cell->type = cell->binary ? PQftype(pg, c) : 0;
     if (cell->binary ? !among(cell->type, types) : types != textual)
         return EVPQ_ETYPE;
-    if (PQgetisnull(pg, r, c))
+    /* Few values are empty, and only those may be NULL: a walk over many asks once less. */
+    cell->length = (size_t)PQgetlength(pg, r, c);
+    if (cell->length == 0 && PQgetisnull(pg, r, c))
         return EVPQ_NULL;
     cell->data = (const unsigned char *)PQgetvalue(pg, r, c);
-    cell->length = (size_t)PQgetlength(pg, r, c);
     return EVPQ_OK;
 }
 

@@ -16,8 +16,11 @@ struct evpq_result *evpq__result_new(PGresult *pg, struct evpq__notices *notices
         return NULL;
     }
     evpq__notices_ref(notices);
-    *result = (struct evpq_result){
-        .pg = pg, .rows = (uint32_t)PQntuples(pg), .refs = 1, .notices = notices};
+    *result = (struct evpq_result){.pg = pg,
+                                   .columns = (uint32_t)PQnfields(pg),
+                                   .rows = (uint32_t)PQntuples(pg),
+                                   .refs = 1,
+                                   .notices = notices};
     return result;
 }
 
@@ -52,7 +55,7 @@ uint32_t evpq_result_rows(const evpq_result *result)
 
 uint32_t evpq_result_columns(const evpq_result *result)
 {
-    return result ? (uint32_t)PQnfields(result->pg) : 0;
+    return result ? result->columns : 0;
 }
 
 uint64_t evpq_result_affected(const evpq_result *result)

@@ -12,6 +12,7 @@ struct evpq__notices;
 
 struct evpq_result {
     PGresult *pg;
+    uint32_t columns;
     uint32_t rows; /* that are shown: a page hides the one that tells of the next page */
     unsigned refs;
     struct evpq__notices *notices; /* kept: libpq's result may still report to it */
