@@ -16,7 +16,9 @@
  * statement, each ASC or DESC, NULLS FIRST or LAST. Together they must be
  * unique: two rows equal in all of them cannot be told apart. Where a page
  * would end between such rows the pager refuses to go on (EVPQ_EINVALID) rather
- * than lose one. An index over the order columns makes each page an index range.
+ * than lose one. It compares what was sent: of values that are written
+ * differently and equal for the server (numeric 1.0 and 1.00) it knows nothing.
+ * An index over the order columns makes each page an index range.
  *
  * Without order_by the pages are *offset* pages: for small results and jumps.
  * The server then reads all rows before the page again, and rows that come or
@@ -116,12 +118,13 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_next(evpq_op **out, evpq_pager *pager,
 /**
  * The token that resumes behind the last good page; also after a page that failed.
  *
- * @return valid until the next page comes or the pager is closed; NULL before the first page of a
- * walk from the start
+ * @return valid until the next page comes or the pager is closed. NULL before the first row of a
+ * walk from the start; when the order columns of the row are too long for a token, which has at
+ * most 4,096 characters; and without memory. The walk itself goes on
  */
 EVPQ_API const char *evpq_pager_token(const evpq_pager *pager);
 
-/** The statement and the order of the walk name keyset pages (true) or offset pages (false). */
+/** True for keyset pages, false for offset pages. */
 EVPQ_API bool evpq_pager_is_keyset(const evpq_pager *pager);
 
 /**
@@ -140,8 +143,8 @@ EVPQ_API evpq_result *evpq_page_result(const evpq_page *page);
 EVPQ_API uint32_t evpq_page_rows(const evpq_page *page);
 /** True when there was a row behind this page. */
 EVPQ_API bool evpq_page_has_next(const evpq_page *page);
-/** The token that resumes behind this page; valid as long as the page. NULL for an empty first
- * page. */
+/** The token that resumes behind this page; valid as long as the page. NULL as for
+ * evpq_pager_token(). */
 EVPQ_API const char *evpq_page_token(const evpq_page *page);
 
 EVPQ_END_DECLS

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_PAGE_OPTIONS_H
+#define EVPQ_LIB_PAGE_OPTIONS_H
+
+#include <evpq/pager.h>
+
+#include "page/token.h"
+
+/* The options of a pager, checked and complete. It points into what it was read from. */
+struct evpq__pager_setup {
+    evpq_pager_options options;
+    size_t sql_length;
+    struct evpq__keyset keyset;
+    struct evpq__walk walk;
+    struct evpq__token token; /* where options.after is set */
+};
+
+/* EVPQ_OK; EVPQ_EINVALID, and *problem says why; EVPQ_ENOMEM */
+int evpq__pager_setup_read(struct evpq__pager_setup *out, const evpq_pager_options *options,
+                           const char **problem);
+
+#endif /* EVPQ_LIB_PAGE_OPTIONS_H */

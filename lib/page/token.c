@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A token is base64url without padding (RFC 4648, section 5) of
+ *
+ *     version       1 byte: 1
+ *     columns       1 byte: of the order; 0 for offset pages
+ *     fingerprint   16 bytes: the first of SHA-256(digest of the walk, version, columns, payload)
+ *     payload       offset pages: the offset, 8 bytes
+ *                   keyset pages: for each column its format (1 byte: 0 text, 1 binary, 2 NULL),
+ *                   type OID (4 bytes), length (4 bytes) and its bytes
+ *
+ * Numbers are in network byte order. The digest of a walk is SHA-256 of
+ *
+ *     length (8 bytes) and bytes of the statement, as it is wrapped
+ *     number of order columns (8 bytes); for each: 1 byte (1 DESC, 2 NULLS FIRST, added), length (8
+ *     bytes) and bytes of its name
+ *     number of parameters (8 bytes); for each: as a column of the payload
+ *
+ * The fingerprint binds a token to its walk and makes each of its bits count. It is no signature:
+ * who knows the statement and its parameters can make a token. So the payload is never trusted.
+ */
+
+#include "page/token.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "pg/value.h"
+
+enum { VERSION = 1, COLUMN_NULL = 2 };
+
+/* Places in a token. */
+enum {
+    AT_VERSION = 0,
+    AT_COLUMNS = 1,
+    AT_FINGERPRINT = 2,
+    AT_PAYLOAD = 18,
+    FINGERPRINT_SIZE = AT_PAYLOAD - AT_FINGERPRINT,
+    COLUMN_HEAD_SIZE = 9,
+    OFFSET_SIZE = 8,
+};
+
+static void put_number(unsigned char *to, uint64_t value, size_t bytes)
+{
+    for (size_t i = bytes; i-- > 0; value >>= 8)
+        to[i] = (unsigned char)value;
+}
+
+static uint64_t get_number(const unsigned char *from, size_t bytes)
+{
+    uint64_t value = 0;
+    for (size_t i = 0; i < bytes; i++)
+        value = value << 8 | from[i];
+    return value;
+}
+
+/* ---- digests; a step that has failed makes all that follow fail ---- */
+
+struct hash {
+    EVP_MD_CTX *context;
+    bool ok;
+};
+
+static struct hash hash_start(void)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    return (struct hash){context, context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1};
+}
+
+static void hash_bytes(struct hash *hash, const void *bytes, size_t length)
+{
+    hash->ok = hash->ok && EVP_DigestUpdate(hash->context, bytes, length) == 1;
+}
+
+static void hash_number(struct hash *hash, uint64_t number)
+{
+    unsigned char bytes[8];
+    put_number(bytes, number, sizeof(bytes));
+    hash_bytes(hash, bytes, sizeof(bytes));
+}
+
+static bool hash_end(struct hash *hash, unsigned char digest[32])
+{
+    hash->ok = hash->ok && EVP_DigestFinal_ex(hash->context, digest, NULL) == 1;
+    EVP_MD_CTX_free(hash->context);
+    return hash->ok;
+}
+
+/* ---- columns: the parameters of a walk, and what it stands behind ---- */
+
+struct encoded {
+    struct evpq__params params;
+    max_align_t block[];
+};
+
+/* To be given to evpq__free(); NULL without memory. */
+static struct encoded *encode(const evpq_value *values, size_t count)
+{
+    struct encoded *encoded = evpq__alloc(sizeof(*encoded) + evpq__params_size(values, count));
+    if (encoded)
+        evpq__params_write(&encoded->params, encoded->block, values, count);
+    return encoded;
+}
+
+static void column_head(unsigned char head[COLUMN_HEAD_SIZE], const struct evpq__params *params,
+                        int i)
+{
+    head[0] = (unsigned char)(params->values[i] ? params->formats[i] : COLUMN_NULL);
+    put_number(head + 1, params->types[i], 4);
+    put_number(head + 5, (uint64_t)params->lengths[i], 4);
+}
+
+bool evpq__walk_init(struct evpq__walk *out, const char *sql, size_t sql_length,
+                     const struct evpq__keyset *keyset, const evpq_value *params, size_t count)
+{
+    struct encoded *encoded = encode(params, count);
+    if (!encoded)
+        return false;
+    struct hash hash = hash_start();
+    hash_number(&hash, sql_length);
+    hash_bytes(&hash, sql, sql_length);
+    hash_number(&hash, keyset->count);
+    for (size_t i = 0; i < keyset->count; i++) {
+        const struct evpq__key *key = &keyset->keys[i];
+        hash_bytes(&hash, &(unsigned char){(unsigned char)(key->descending + 2 * key->nulls_first)},
+                   1);
+        hash_number(&hash, strlen(key->name));
+        hash_bytes(&hash, key->name, strlen(key->name));
+    }
+    hash_number(&hash, count);
+    for (int i = 0; i < encoded->params.count; i++) {
+        unsigned char head[COLUMN_HEAD_SIZE];
+        column_head(head, &encoded->params, i);
+        hash_bytes(&hash, head, sizeof(head));
+        hash_bytes(&hash, encoded->params.values[i], (size_t)encoded->params.lengths[i]);
+    }
+    evpq__free(encoded);
+    out->columns = keyset->count;
+    return hash_end(&hash, out->digest);
+}
+
+static bool fingerprint(unsigned char out[FINGERPRINT_SIZE], const struct evpq__walk *walk,
+                        const unsigned char *bytes, size_t length)
+{
+    unsigned char digest[sizeof(walk->digest)];
+    struct hash hash = hash_start();
+    hash_bytes(&hash, walk->digest, sizeof(walk->digest));
+    hash_bytes(&hash, bytes, AT_FINGERPRINT);
+    hash_bytes(&hash, bytes + AT_PAYLOAD, length - AT_PAYLOAD);
+    bool ok = hash_end(&hash, digest);
+    if (ok)
+        memcpy(out, digest, FINGERPRINT_SIZE);
+    return ok;
+}
+
+/* ---- base64url ---- */
+
+static void base64url_encode(char out[EVPQ__TOKEN_MAX + 1], const unsigned char *bytes,
+                             size_t length)
+{
+    EVP_EncodeBlock((unsigned char *)out, bytes, (int)length);
+    out[strcspn(out, "=")] = '\0';
+    for (char *c = out; *c; c++)
+        *c = (char)(*c == '+' ? '-' : *c == '/' ? '_' : *c);
+}
+
+/* How many bytes; 0 when it is not base64url. */
+static size_t base64url_decode(unsigned char out[EVPQ__TOKEN_BYTES], const char *text)
+{
+    char standard[EVPQ__TOKEN_MAX];
+    size_t length = strnlen(text, EVPQ__TOKEN_MAX + 1);
+    if (length > EVPQ__TOKEN_MAX)
+        return 0;
+    for (size_t i = 0; i < length; i++)
+        standard[i] = (char)(text[i] == '-' ? '+' : text[i] == '_' ? '/' : text[i]);
+    size_t missing = (4 - length % 4) % 4;
+    memset(standard + length, 'A', missing);
+    int decoded = EVP_DecodeBlock(out, (unsigned char *)standard, (int)(length + missing));
+    if (decoded <= (int)missing)
+        return 0;
+
+    /* Padding, white space, the other alphabet, stray bits: they do not come out as they came. */
+    char again[EVPQ__TOKEN_MAX + 1];
+    size_t size = (size_t)decoded - missing;
+    base64url_encode(again, out, size);
+    return strcmp(again, text) == 0 ? size : 0;
+}
+
+/* ---- tokens ---- */
+
+/* How many bytes, AT_PAYLOAD included; 0 when they are too many. */
+static size_t put_columns(unsigned char bytes[EVPQ__TOKEN_BYTES], const struct evpq__params *params)
+{
+    size_t length = AT_PAYLOAD;
+    for (int i = 0; i < params->count; i++) {
+        size_t size = (size_t)params->lengths[i];
+        if (size + COLUMN_HEAD_SIZE > EVPQ__TOKEN_BYTES - length)
+            return 0;
+        column_head(bytes + length, params, i);
+        length += COLUMN_HEAD_SIZE;
+        if (size > 0)
+            memcpy(bytes + length, params->values[i], size);
+        length += size;
+    }
+    return length;
+}
+
+int evpq__token_encode(char **out, const struct evpq__walk *walk,
+                       const struct evpq__position *position)
+{
+    unsigned char bytes[EVPQ__TOKEN_BYTES];
+    bytes[AT_VERSION] = VERSION;
+    bytes[AT_COLUMNS] = (unsigned char)walk->columns;
+    size_t length = AT_PAYLOAD + OFFSET_SIZE;
+    if (walk->columns == 0) {
+        put_number(bytes + AT_PAYLOAD, (uint64_t)position->offset, OFFSET_SIZE);
+    } else {
+        struct encoded *encoded = encode(position->keys, walk->columns);
+        if (!encoded)
+            return EVPQ_ENOMEM;
+        length = put_columns(bytes, &encoded->params);
+        evpq__free(encoded);
+        if (length == 0)
+            return EVPQ_EINVALID;
+    }
+    if (!fingerprint(bytes + AT_FINGERPRINT, walk, bytes, length))
+        return EVPQ_ENOMEM;
+
+    char text[EVPQ__TOKEN_MAX + 1];
+    base64url_encode(text, bytes, length);
+    *out = evpq__strdup(text);
+    return *out ? EVPQ_OK : EVPQ_ENOMEM;
+}
+
+static bool read_offset(struct evpq__token *token, size_t length)
+{
+    if (length != AT_PAYLOAD + OFFSET_SIZE)
+        return false;
+    uint64_t offset = get_number(token->bytes + AT_PAYLOAD, OFFSET_SIZE);
+    token->position.offset = (int64_t)offset;
+    return offset <= INT64_MAX / 2; /* no sum of offsets overflows */
+}
+
+static bool read_columns(struct evpq__token *token, size_t count, size_t length)
+{
+    const unsigned char *at = token->bytes + AT_PAYLOAD, *end = token->bytes + length;
+    for (size_t i = 0; i < count; i++) {
+        if (end - at < COLUMN_HEAD_SIZE)
+            return false;
+        unsigned format = at[0];
+        uint32_t type = (uint32_t)get_number(at + 1, 4);
+        size_t size = (size_t)get_number(at + 5, 4);
+        at += COLUMN_HEAD_SIZE;
+        bool null = format == COLUMN_NULL;
+        if (format > COLUMN_NULL || size > (size_t)(end - at) || (null && size > 0))
+            return false;
+        token->position.nulls[i] = null;
+        token->keys[i] = evpq__value_raw(type, format == 1, null ? NULL : at, size);
+        at += size;
+    }
+    token->position.keys = token->keys;
+    return at == end && !evpq__params_problem(token->keys, count);
+}
+
+int evpq__token_decode(struct evpq__token *out, const struct evpq__walk *walk, const char *token)
+{
+    size_t length = base64url_decode(out->bytes, token);
+    if (length < AT_PAYLOAD || out->bytes[AT_VERSION] != VERSION ||
+        out->bytes[AT_COLUMNS] != walk->columns)
+        return EVPQ_EINVALID;
+    unsigned char expected[FINGERPRINT_SIZE];
+    if (!fingerprint(expected, walk, out->bytes, length))
+        return EVPQ_ENOMEM;
+    if (CRYPTO_memcmp(expected, out->bytes + AT_FINGERPRINT, FINGERPRINT_SIZE) != 0)
+        return EVPQ_EINVALID;
+    out->position = (struct evpq__position){0};
+    bool read = walk->columns ? read_columns(out, walk->columns, length) : read_offset(out, length);
+    return read ? EVPQ_OK : EVPQ_EINVALID;
+}
