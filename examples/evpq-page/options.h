@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_PAGE_OPTIONS_H
+#define EVPQ_PAGE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "output.h"
+
+/* How the program may end. */
+enum ending {
+    END_COMPLETE = 0,
+    END_USAGE = 1, /* and whatever has no number of its own */
+    END_CONNECTION = 2,
+    END_SQL = 3,
+    END_DEADLINE = 4,
+    END_TOKEN = 5,
+    END_INTERRUPTED = 130,
+    END_PIPE = 141,
+};
+
+/* The command line, read and checked. Texts are argv's, except conninfo. */
+struct options {
+    char *conninfo; /* NULL: libpq's environment; allocated, and it may hold a password */
+    const char *sql;
+    const char *order_by; /* NULL: offset pages */
+    const char *after;    /* NULL: from the start */
+    uint32_t page_size;
+    uint32_t pages; /* 0: all */
+    uint32_t timeout_ms;
+    output_fn *output;
+    bool progress;
+};
+
+/* -1 when there is something to do; else the program has said all, and ends with this number. */
+int options_read(struct options *options, int argc, char **argv);
+void options_done(struct options *options);
+
+#endif /* EVPQ_PAGE_OPTIONS_H */

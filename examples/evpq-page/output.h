@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_PAGE_OUTPUT_H
+#define EVPQ_PAGE_OUTPUT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <evpq/result.h>
+
+/*
+ * Writes the rows of one page. False when there is no memory. Whether the
+ * writing went well is the stream's to tell: ferror(), fflush().
+ */
+typedef bool output_fn(FILE *out, const evpq_result *page, bool first);
+
+output_fn output_table, output_csv, output_ndjson;
+
+/* pg_type.oid of the types that are not just text here. They never change. */
+enum {
+    TYPE_BOOL = 16,
+    TYPE_INT8 = 20,
+    TYPE_INT2 = 21,
+    TYPE_INT4 = 23,
+    TYPE_OID = 26,
+    TYPE_XID = 28,
+    TYPE_CID = 29,
+    TYPE_JSON = 114,
+    TYPE_FLOAT4 = 700,
+    TYPE_FLOAT8 = 701,
+    TYPE_MONEY = 790,
+    TYPE_NUMERIC = 1700,
+    TYPE_JSONB = 3802,
+    TYPE_XID8 = 5069,
+};
+
+#endif /* EVPQ_PAGE_OUTPUT_H */

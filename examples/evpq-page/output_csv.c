@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#include "output.h"
+
+#include <string.h>
+
+/*
+ * CSV as `psql --csv` writes it, byte for byte: quotes only where they are
+ * needed, and a field that is just \. counts as such, for COPY reads that as
+ * the end of data.
+ */
+
+static void csv_field(FILE *out, const char *data, size_t length)
+{
+    static const bool special[256] = {[','] = true, ['"'] = true, ['\r'] = true, ['\n'] = true};
+
+    bool quote = length == 2 && memcmp(data, "\\.", 2) == 0;
+    for (size_t i = 0; i < length && !quote; i++)
+        quote = special[(unsigned char)data[i]];
+    if (!quote) {
+        fwrite_unlocked(data, 1, length, out);
+        return;
+    }
+    putc_unlocked('"', out);
+    for (size_t i = 0; i < length; i++) {
+        if (data[i] == '"')
+            putc_unlocked('"', out);
+        putc_unlocked(data[i], out);
+    }
+    putc_unlocked('"', out);
+}
+
+bool output_csv(FILE *out, const evpq_result *page, bool first)
+{
+    uint32_t rows = evpq_result_rows(page);
+    uint32_t columns = evpq_result_columns(page);
+
+    for (uint32_t column = 0; column < columns && first; column++) {
+        const char *name = evpq_result_column_name(page, column);
+        if (column)
+            putc_unlocked(',', out);
+        csv_field(out, name, strlen(name));
+    }
+    if (first)
+        putc_unlocked('\n', out);
+
+    for (uint32_t row = 0; row < rows && columns; row++) {
+        for (uint32_t column = 0; column < columns; column++) {
+            evpq_text_view text;
+            if (column)
+                putc_unlocked(',', out);
+            if (evpq_result_text(page, row, column, &text) == EVPQ_OK)
+                csv_field(out, text.data, text.length);
+        }
+        putc_unlocked('\n', out);
+    }
+    return true;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#include "progress.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+bool progress_wanted(void)
+{
+    struct stat out, err;
+    if (!isatty(STDERR_FILENO))
+        return false;
+    return !isatty(STDOUT_FILENO) || fstat(STDOUT_FILENO, &out) != 0 ||
+           fstat(STDERR_FILENO, &err) != 0 || out.st_rdev != err.st_rdev;
+}
+
+static void progress_print(struct progress *progress)
+{
+    double elapsed = ev_time() - progress->started;
+    double rate = elapsed > 0 ? (double)progress->rows / elapsed : 0;
+    char line[160];
+    int width =
+        snprintf(line, sizeof line, "%" PRIu64 " rows, %" PRIu64 " pages, %.0f rows/s, %.1f s",
+                 progress->rows, progress->pages, rate, elapsed);
+    if (progress->terminal) {
+        fprintf(stderr, "\r%-*s", progress->width, line);
+        progress->width = width;
+    } else {
+        fprintf(stderr, "evpq-page: %s\n", line);
+    }
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop, (void)events;
+    progress_print(timer->data);
+}
+
+void progress_start(struct progress *progress, struct ev_loop *loop)
+{
+    progress->on = true;
+    progress->terminal = isatty(STDERR_FILENO);
+    progress->shared = progress->terminal && isatty(STDOUT_FILENO);
+    progress->started = ev_time();
+    progress->loop = loop;
+    double every = progress->terminal ? 0.1 : 1;
+    ev_timer_init(&progress->timer, on_timer, every, every);
+    progress->timer.data = progress;
+    ev_timer_start(loop, &progress->timer);
+}
+
+void progress_add(struct progress *progress, uint32_t rows)
+{
+    progress->rows += rows;
+    progress->pages++;
+}
+
+void progress_hide(struct progress *progress)
+{
+    if (!progress->on || !progress->shared)
+        return;
+    fprintf(stderr, "\r%-*s\r", progress->width, "");
+    progress->width = 0;
+}
+
+void progress_end(struct progress *progress)
+{
+    if (!progress->on)
+        return;
+    progress_print(progress);
+    if (progress->terminal)
+        fputc('\n', stderr);
+    ev_timer_stop(progress->loop, &progress->timer);
+    progress->on = false;
+}
