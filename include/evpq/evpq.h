@@ -45,6 +45,13 @@
  * 12. **No hidden state.** No globals, no environment beyond libpq's own, no signal handlers, no
  * output.
  *
+ * The loop
+ * --------
+ *
+ * Callbacks run right before the loop blocks, in libev's prepare phase; ev_break() works there.
+ * With ev_run(loop, EVRUN_ONCE) the loop still blocks once after them: a program that waits for a
+ * callback should break out of ev_run(loop, 0) in it.
+ *
  * Threads
  * -------
  *

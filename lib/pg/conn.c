@@ -12,7 +12,9 @@
  *
  * DRAINING ends when the abandoned statement's Sync is answered *and* its
  * cancel request is over: a request that reaches the server late would hit
- * whatever runs then. What the user left open is rolled back there too.
+ * whatever runs then. One that reaches it too early, before the statement has
+ * begun, is lost; so it is repeated until the statement has ended. What the
+ * user left open is rolled back there too.
  *
  * Work that talks to libpq is done in the handlers of socket, timer and the
  * pump task; what the owner calls only changes lists and posts the pump. The
@@ -29,6 +31,8 @@
 
 /* A result above this leaves libpq with a buffer of that size for good. */
 enum { WORN_BYTES = 8 * 1024 * 1024 };
+/* The pause before a cancel request is repeated; doubled each time. */
+enum { CANCEL_AGAIN_MS = 50 };
 /* Statements of one connection in flight. */
 enum { DEPTH = 1 };
 
@@ -62,7 +66,10 @@ struct evpq__conn {
     struct evpq__notices *notices;
     struct evpq__io io;
     struct evpq__task pump, cancel_over;
-    struct evpq__timer drain_limit; /* runs in DRAINING */
+    struct evpq__timer drain_limit;  /* runs in DRAINING */
+    struct evpq__timer cancel_again; /* runs in DRAINING, between two requests */
+    int64_t drain_until_us;
+    uint32_t cancel_pause_ms;
     struct evpq__list queued, sent;
     size_t in_flight; /* length of sent */
     bool recycled;    /* given back by its user; DRAINING ends in `clean` */
@@ -80,6 +87,7 @@ struct evpq__conn {
 static void conn_pump(struct evpq__task *task);
 static void conn_on_cancel_over(struct evpq__task *task);
 static void conn_on_drain_limit(struct evpq__timer *timer);
+static void conn_on_cancel_again(struct evpq__timer *timer);
 static void conn_on_io(struct evpq__io *io, int events);
 static void rollback_done(struct evpq__request *request, struct evpq_result *result,
                           struct evpq_error *error);
@@ -120,6 +128,7 @@ struct evpq__conn *evpq__conn_new(struct evpq__loop *loop, struct evpq__helper *
     evpq__task_init(&conn->pump, conn_pump);
     evpq__task_init(&conn->cancel_over, conn_on_cancel_over);
     evpq__timer_init(&conn->drain_limit, conn_on_drain_limit);
+    evpq__timer_init(&conn->cancel_again, conn_on_cancel_again);
     evpq__io_init(&conn->io, conn_on_io);
     PQsetNoticeReceiver(conn->pg, evpq__notices_receive, notices);
     evpq__io_start(loop, &conn->io, PQsocket(conn->pg), EVPQ__READ);
@@ -173,6 +182,12 @@ static void fail_all(struct evpq__list *requests, evpq_fate fate, const char *wh
     }
 }
 
+static void drain_timers_stop(struct evpq__conn *conn)
+{
+    evpq__timer_stop(&conn->drain_limit);
+    evpq__timer_stop(&conn->cancel_again);
+}
+
 static void conn_closed(struct evpq__conn *conn)
 {
     conn_enter(conn, CONN_CLOSED);
@@ -185,7 +200,7 @@ static void conn_finish(struct evpq__conn *conn, const char *why)
 {
     conn_enter(conn, CONN_CLOSING);
     evpq__io_stop(&conn->io);
-    evpq__timer_stop(&conn->drain_limit);
+    drain_timers_stop(conn);
     evpq__loop_unpost(conn->loop, &conn->pump);
     PQfinish(conn->pg);
     conn->pg = NULL;
@@ -386,13 +401,27 @@ static void drain_begin(struct evpq__conn *conn)
     if (conn->state == CONN_DRAINING)
         return;
     conn_enter(conn, CONN_DRAINING);
-    evpq__timer_start(conn->loop, &conn->drain_limit,
-                      evpq__loop_deadline(conn->loop, conn->cancel_timeout_ms));
+    conn->drain_until_us = evpq__loop_deadline(conn->loop, conn->cancel_timeout_ms);
+    conn->cancel_pause_ms = CANCEL_AGAIN_MS;
+    evpq__timer_start(conn->loop, &conn->drain_limit, conn->drain_until_us);
+}
+
+/* Cancels what runs on the server, unless it is our own ROLLBACK. */
+static void drain_cancel(struct evpq__conn *conn)
+{
+    if (!evpq__cancel_running(conn->cancel) && head(conn) && head(conn) != &conn->rollback)
+        evpq__cancel_start(conn->cancel, conn->helper, conn->loop, conn->drain_until_us,
+                           &conn->cancel_over);
+}
+
+static void conn_on_cancel_again(struct evpq__timer *timer)
+{
+    drain_cancel(evpq__container_of(timer, struct evpq__conn, cancel_again));
 }
 
 static void drain_end(struct evpq__conn *conn)
 {
-    evpq__timer_stop(&conn->drain_limit);
+    drain_timers_stop(conn);
     if (evpq__list_empty(&conn->queued)) {
         conn_enter(conn, CONN_IDLE);
     } else {
@@ -448,10 +477,16 @@ static void conn_on_drain_limit(struct evpq__timer *timer)
 static void conn_on_cancel_over(struct evpq__task *task)
 {
     struct evpq__conn *conn = evpq__container_of(task, struct evpq__conn, cancel_over);
-    if (conn->state == CONN_CLOSING)
+    if (conn->state == CONN_CLOSING) {
         conn_closed(conn);
-    else
-        conn_settle(conn);
+        return;
+    }
+    if (conn->state == CONN_DRAINING && conn->in_flight > 0) {
+        evpq__timer_start(conn->loop, &conn->cancel_again,
+                          evpq__loop_deadline(conn->loop, conn->cancel_pause_ms));
+        conn->cancel_pause_ms *= 2;
+    }
+    conn_settle(conn);
 }
 
 /* The handlers */
@@ -529,10 +564,8 @@ bool evpq__conn_abandon(struct evpq__conn *conn, struct evpq__request *request)
     if (conn->unsent)
         /* The server waits for the rest of it, and would for ever. */
         evpq__conn_close(conn);
-    else if (!evpq__cancel_running(conn->cancel) && head(conn) == request)
-        evpq__cancel_start(conn->cancel, conn->helper, conn->loop,
-                           evpq__loop_deadline(conn->loop, conn->cancel_timeout_ms),
-                           &conn->cancel_over);
+    else
+        drain_cancel(conn);
     return false;
 }
 

@@ -2,8 +2,10 @@
 /* Acquire and release, sizes, ages, close: the pool on a real server. */
 #include "support/live.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/types.h>
 
 struct order {
     int next;
@@ -124,6 +126,28 @@ static void releasing_a_busy_lease_cancels_what_it_runs(void **state)
     assert_int_equal(live_int8(&live, EVPQ_QUERY("SELECT 5::int8")), 5);
     assert_true(live_now() - start < 2. * live_slow());
     assert_int_equal(live_stats(&live).dialed, 1);
+    live_close(&live);
+}
+
+static void a_cancel_that_comes_too_early_is_repeated(void **state)
+{
+    (void)state;
+    struct live live;
+    struct outcome outcome;
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    int64_t pid = live_int8(&live, EVPQ_QUERY("SELECT pg_backend_pid()"));
+    if (live_conninfo() || kill((pid_t)pid, SIGSTOP) != 0) {
+        print_message("the server under test is not ours to stop\n");
+        live_close(&live);
+        skip();
+    }
+    /* Stopped while idle, the server meets the cancel before the statement: and forgets it. */
+    live_query(&live, &outcome, EVPQ_QUERY("SELECT pg_sleep(30)", .timeout_ms = 100));
+    assert_int_equal(outcome.code, EVPQ_ETIMEOUT);
+    live_run(&live, 0.3);
+    assert_int_equal(kill((pid_t)pid, SIGCONT), 0);
+    assert_int_equal(live_int8(&live, EVPQ_QUERY("SELECT pg_backend_pid()")), pid);
+    assert_int_equal(live_stats(&live).closed_broken, 0);
     live_close(&live);
 }
 
@@ -367,6 +391,7 @@ int main(void)
         cmocka_unit_test(a_lease_is_one_session),
         cmocka_unit_test(acquire_times_out_when_all_are_taken),
         cmocka_unit_test(releasing_a_busy_lease_cancels_what_it_runs),
+        cmocka_unit_test(a_cancel_that_comes_too_early_is_repeated),
         cmocka_unit_test(a_lease_goes_on_after_a_statement_timed_out),
         cmocka_unit_test(a_lease_whose_connection_dies_stays_a_handle),
         cmocka_unit_test(an_idle_connection_that_the_server_ends_is_noticed_and_replaced),
