@@ -51,7 +51,7 @@ struct evpq__loop *evpq__loop_new(struct ev_loop *ev)
         return NULL;
     }
     loop->ev = ev;
-    for (int phase = 0; phase < EVPQ__PHASES; phase++)
+    for (unsigned phase = 0; phase < EVPQ__PHASES; phase++)
         evpq__list_init(&loop->tasks[phase]);
     evpq__list_init(&loop->sent);
     ev_prepare_init(&loop->before_block, loop_on_prepare);
@@ -87,7 +87,7 @@ static void loop_release(struct evpq__loop *loop)
 
 void evpq__loop_free(struct evpq__loop *loop)
 {
-    for (int phase = 0; phase < EVPQ__PHASES; phase++)
+    for (unsigned phase = 0; phase < EVPQ__PHASES; phase++)
         assert(evpq__list_empty(&loop->tasks[phase]));
     ev_async_stop(loop->ev, &loop->wake);
     ev_prepare_stop(loop->ev, &loop->before_block);
@@ -168,7 +168,7 @@ static void run_phase(struct evpq__loop *loop, enum evpq__phase phase)
 
 static bool has_tasks(struct evpq__loop *loop)
 {
-    for (int phase = 0; phase < EVPQ__PHASES; phase++)
+    for (unsigned phase = 0; phase < EVPQ__PHASES; phase++)
         if (!evpq__list_empty(&loop->tasks[phase]))
             return true;
     return false;
@@ -179,7 +179,7 @@ static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
     (void)events;
     struct evpq__loop *loop = w->data;
     loop->depth++;
-    for (int phase = 0; phase < EVPQ__PHASES && !loop->freed; phase++)
+    for (unsigned phase = 0; phase < EVPQ__PHASES && !loop->freed; phase++)
         run_phase(loop, phase);
     loop->depth--;
     if (loop->freed) {

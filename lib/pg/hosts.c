@@ -112,16 +112,15 @@ static const char *split_hosts(struct evpq__hosts *hosts)
     const char *names = evpq__hosts_option(hosts, "host");
     const char *addresses = evpq__hosts_option(hosts, "hostaddr");
     const char *ports = evpq__hosts_option(hosts, "port");
-    hosts->count = count_items(addresses[0] ? addresses : names);
-    if (addresses[0] && names[0] && count_items(names) != hosts->count)
+    size_t count = count_items(addresses[0] ? addresses : names);
+    if (addresses[0] && names[0] && count_items(names) != count)
         return "the connection string has different numbers of hosts and of hostaddrs";
-    if (count_items(ports) != 1 && count_items(ports) != hosts->count)
+    if (count_items(ports) != 1 && count_items(ports) != count)
         return "the connection string has different numbers of hosts and of ports";
-    hosts->list = evpq__alloc(hosts->count * sizeof(*hosts->list));
-    if (!hosts->list) {
-        hosts->count = 0;
+    hosts->list = evpq__alloc(count * sizeof(*hosts->list));
+    if (!hosts->list)
         return "out of memory";
-    }
+    hosts->count = count;
     for (size_t i = 0; i < hosts->count; i++) {
         struct evpq__host *h = &hosts->list[i];
         h->host = copy_item(names, names[0] ? i : 0, false);

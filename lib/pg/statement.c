@@ -33,41 +33,42 @@ static size_t sql_length(const evpq_query *q)
     return q->sql_length ? q->sql_length : strlen(q->sql);
 }
 
-const char *evpq_query_problem(const evpq_query *query)
+const char *evpq__query_read(evpq_query *out, const evpq_query *query)
 {
-    evpq_query q;
     if (!query)
         return "the query is NULL";
-    const char *problem = evpq__options_read(&q, sizeof(q), query);
+    const char *problem = evpq__options_read(out, sizeof(*out), query);
     if (problem)
         return problem;
-    if (!q.sql || sql_length(&q) == 0)
+    if (!out->sql || sql_length(out) == 0)
         return "sql is NULL or empty";
-    if (sql_length(&q) > SQL_LIMIT)
+    if (sql_length(out) > SQL_LIMIT)
         return "sql of more than 1 GiB";
-    if (q.sql_length && memchr(q.sql, '\0', q.sql_length))
+    if (out->sql_length && memchr(out->sql, '\0', out->sql_length))
         return "sql with a NUL inside";
-    if (q.format < EVPQ_FORMAT_DEFAULT || q.format > EVPQ_TEXT)
+    if (out->format < EVPQ_FORMAT_DEFAULT || out->format > EVPQ_TEXT)
         return "format is none of evpq_format";
-    return evpq__params_problem(q.params, q.params_count);
+    return evpq__params_problem(out->params, out->params_count);
 }
 
-size_t evpq__statement_size(const evpq_query *query)
+const char *evpq_query_problem(const evpq_query *query)
 {
-    evpq_query q;
-    evpq__options_read(&q, sizeof(q), query);
-    return evpq__params_size(q.params, q.params_count) + sql_length(&q) + 1;
+    evpq_query complete;
+    return evpq__query_read(&complete, query);
 }
 
-void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_query *query)
+size_t evpq__statement_size(const evpq_query *q)
 {
-    evpq_query q;
-    evpq__options_read(&q, sizeof(q), query);
-    evpq__params_write(&out->params, block, q.params, q.params_count);
-    char *sql = (char *)block + evpq__params_size(q.params, q.params_count);
-    size_t length = sql_length(&q);
-    memcpy(sql, q.sql, length);
+    return evpq__params_size(q->params, q->params_count) + sql_length(q) + 1;
+}
+
+void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_query *q)
+{
+    evpq__params_write(&out->params, block, q->params, q->params_count);
+    char *sql = (char *)block + evpq__params_size(q->params, q->params_count);
+    size_t length = sql_length(q);
+    memcpy(sql, q->sql, length);
     sql[length] = '\0';
     out->sql = sql;
-    out->binary_result = q.format != EVPQ_TEXT;
+    out->binary_result = q->format != EVPQ_TEXT;
 }

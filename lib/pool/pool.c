@@ -473,6 +473,7 @@ static void close_step(struct evpq_pool *pool)
     if (evpq__pool_total(pool) > 0)
         return;
     pool->state = EVPQ__POOL_ENDING;
+    evpq__timer_stop(&pool->close_limit);
     if (pool->helper)
         evpq__helper_stop(pool->helper, &pool->helper_stopped);
     else

@@ -85,7 +85,8 @@ static void query_granted(struct evpq__waiter *waiter)
 static void set_stopped_error(struct query *q, evpq_code why, evpq_fate fate)
 {
     struct evpq_error *err = &q->waiter.op.error;
-    const char *where = fate == EVPQ_NOT_SENT ? "before it was sent" : "while it ran";
+    const char *where =
+        fate == EVPQ_NOT_SENT ? "before the statement was sent" : "while the statement ran";
     if (why == EVPQ_ETIMEOUT)
         evpq__error_set(err, why, fate, "the deadline of %u ms passed %s", q->waiter.timeout_ms,
                         where);
@@ -159,15 +160,16 @@ static uint32_t timeout_of(const struct evpq_pool *pool, const evpq_query *query
 int evpq_pool_query(evpq_op **out, evpq_pool *pool, const evpq_query *query,
                     evpq_result_fn *on_result, void *user)
 {
-    if (!pool || !on_result || evpq_query_problem(query))
+    evpq_query complete;
+    if (!pool || !on_result || evpq__query_read(&complete, query))
         return EVPQ_EINVALID;
     int refused = evpq__pool_admit(pool);
     if (refused)
         return refused;
-    struct query *q = query_new(query, on_result, user);
+    struct query *q = query_new(&complete, on_result, user);
     if (!q)
         return EVPQ_ENOMEM;
-    evpq__pool_enter(pool, &q->waiter, &query_class, timeout_of(pool, query),
+    evpq__pool_enter(pool, &q->waiter, &query_class, timeout_of(pool, &complete),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = &q->waiter.op;
@@ -177,7 +179,8 @@ int evpq_pool_query(evpq_op **out, evpq_pool *pool, const evpq_query *query,
 int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,
                      evpq_result_fn *on_result, void *user)
 {
-    if (!lease || !on_result || evpq_query_problem(query))
+    evpq_query complete;
+    if (!lease || !on_result || evpq__query_read(&complete, query))
         return EVPQ_EINVALID;
     struct evpq_pool *pool = lease->pool;
     if (!pool)
@@ -186,13 +189,13 @@ int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,
         return EVPQ_EDISCONNECTED;
     if (lease->query_count >= LEASE_QUERIES)
         return EVPQ_EOVERLOADED;
-    struct query *q = query_new(query, on_result, user);
+    struct query *q = query_new(&complete, on_result, user);
     if (!q)
         return EVPQ_ENOMEM;
     struct evpq__waiter *waiter = &q->waiter;
     waiter->pool = pool;
     waiter->slot = lease->slot;
-    waiter->timeout_ms = timeout_of(pool, query);
+    waiter->timeout_ms = timeout_of(pool, &complete);
     pool->ops++;
     evpq__op_init(&waiter->op, &query_class, pool->loop,
                   evpq__loop_deadline(pool->loop, waiter->timeout_ms));
