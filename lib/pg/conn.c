@@ -374,7 +374,7 @@ static bool send_request(struct evpq__conn *conn, struct evpq__request *request)
 
 static bool may_send(const struct evpq__conn *conn, const struct evpq__request *request)
 {
-    if (conn->unsent || conn->in_flight >= DEPTH)
+    if (conn->unsent || conn->notices->fatal || conn->in_flight >= DEPTH)
         return false;
     return conn->state == CONN_BUSY || request == &conn->rollback;
 }
