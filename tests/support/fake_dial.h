@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_TESTS_FAKE_DIAL_H
+#define EVPQ_TESTS_FAKE_DIAL_H
+
+/*
+ * Dials without a network, in place of lib/pg/dial.c: they end when the test
+ * says so, or by themselves with what the test has announced.
+ */
+
+#include <stdbool.h>
+
+#include <evpq/error.h>
+
+void fake_dial_reset(void);
+/* Started, ever; and under way. */
+int fake_dials(void);
+int fake_dials_open(void);
+/* The oldest one under way ends. */
+void fake_dial_succeeds(void);
+void fake_dial_fails(evpq_code code, const char *sqlstate, const char *message, bool for_good);
+/* Each ends as soon as the loop runs: by itself, with success or failure. Off at first. */
+void fake_dial_all_succeed(void);
+void fake_dial_all_fail(void);
+void fake_dial_all_wait(void);
+
+#endif /* EVPQ_TESTS_FAKE_DIAL_H */

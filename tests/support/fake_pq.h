@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_TESTS_FAKE_PQ_H
+#define EVPQ_TESTS_FAKE_PQ_H
+
+/*
+ * libpq without a server, in place of what lib/pg/{conn,cancel,result,pq}.c
+ * use of -lpq. A connection is in pipeline mode and logged in from the start. The
+ * test is the server: what it *says* is in the network until the connection is
+ * read, and comes out of PQgetResult() as libpq 17 hands it out:
+ *
+ *   result, NULL, SYNC (without a NULL), and NULLs for ever when idle.
+ */
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+void fake_pq_reset(void);
+/* PGconn, PGresult, PGcancel and PGcancelConn that live. */
+int fake_pq_alive(void);
+/* What PQlibVersion() says; 170006 at first. Before that cancels block in calls. */
+void fake_pq_version(int version);
+/* PQcancelCreate() and PQgetCancel() have no memory. */
+void fake_pq_no_cancel(bool fails);
+
+/* Calls of PQgetResult(), ever. */
+int fake_pq_gets(void);
+
+/* Connections */
+
+PGconn *fake_pg_new(void);
+int fake_pg_count(void);
+/* The nth that lives, in the order of their birth. */
+PGconn *fake_pg(int n);
+/* Statements that have reached the server (with their Sync), and their texts. */
+int fake_pg_received(const PGconn *pg);
+const char *fake_pg_sql(const PGconn *pg, int n);
+int fake_pg_flushes(const PGconn *pg);
+void fake_pg_transaction(PGconn *pg, PGTransactionStatusType status);
+/* The peer does not read: PQflush() returns 1. */
+void fake_pg_block(PGconn *pg, bool blocked);
+/* PQsendQueryParams(), or the Sync behind it, fails. */
+void fake_pg_fail_send(PGconn *pg);
+void fake_pg_fail_sync(PGconn *pg);
+void fake_pg_fail_flush(PGconn *pg);
+/* A statement has reached the server, and nothing has been said to it. */
+bool fake_pg_waits(const PGconn *pg);
+/* PQstatus() becomes bad, without any event. */
+void fake_pg_break(PGconn *pg);
+/* Not taken yet by PQnotifies(). */
+int fake_pg_notifications(const PGconn *pg);
+/* What PQresultMemorySize() says of the results to come. */
+void fake_pg_result_bytes(PGconn *pg, size_t bytes);
+
+/* What the server says */
+
+void fake_says(PGconn *pg, ExecStatusType status);
+void fake_says_rows(PGconn *pg, int rows);
+/* severity NULL: an error of libpq's own. */
+void fake_says_error(PGconn *pg, const char *severity, const char *sqlstate, const char *message);
+void fake_says_sync(PGconn *pg, PGTransactionStatusType transaction);
+void fake_says_notice(PGconn *pg, const char *severity, const char *sqlstate, const char *message);
+void fake_says_notification(PGconn *pg);
+/* TUPLES_OK and a Sync outside a transaction. */
+void fake_answers(PGconn *pg);
+/* The connection is lost behind what has been said; libpq closes the descriptor, or leaves it. */
+void fake_loses(PGconn *pg, bool closes, const char *message);
+/* As before, but libpq sees it only when it looks at what it has read, at PQgetResult(). */
+void fake_loses_later(PGconn *pg, const char *message);
+
+/* A server that answers by itself, as soon as statement and Sync are there; NULL: the test does. */
+typedef void fake_server_fn(PGconn *pg, const char *sql);
+void fake_server(fake_server_fn *server);
+/*
+ * One of these: BEGIN opens a transaction, ROLLBACK and COMMIT end it; HANG is not answered; FAIL
+ * is an error; DIE ends the session; anything else gives one row.
+ */
+void fake_server_simple(PGconn *pg, const char *sql);
+
+/* Cancel requests */
+
+/* Started, ever. */
+int fake_cancels(void);
+/* Under way, or waited for by PQcancel(). */
+int fake_cancels_open(void);
+/* The server closes the oldest one. Where PQcancel() blocks, its call returns instead. */
+void fake_cancel_over(void);
+/* Each request ends by itself, and what it is for with 57014 when it runs still. Off at first. */
+void fake_cancels_obeyed(bool now);
+
+#endif /* EVPQ_TESTS_FAKE_PQ_H */

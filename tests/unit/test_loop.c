@@ -1,0 +1,634 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <ev.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "support/fake_mem.h"
+
+static struct ev_loop *ev;
+static struct evpq__loop *loop;
+
+/* What has happened, in order. */
+static char events[64];
+static size_t event_count;
+
+static void happened(char what)
+{
+    assert_true(event_count + 1 < sizeof(events));
+    events[event_count++] = what;
+    events[event_count] = '\0';
+}
+
+/* Watchdog: a test that waits for ever fails instead. */
+static ev_timer watchdog;
+
+static void on_watchdog(struct ev_loop *l, ev_timer *w, int revents)
+{
+    (void)l, (void)w, (void)revents;
+    fail_msg("it takes too long");
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    fake_mem_reset();
+    event_count = 0;
+    events[0] = '\0';
+    ev = ev_loop_new(EVFLAG_AUTO);
+    loop = evpq__loop_new(ev);
+    assert_non_null(loop);
+    ev_timer_init(&watchdog, on_watchdog, 60., 0.);
+    ev_timer_start(ev, &watchdog);
+    return 0;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    if (loop)
+        evpq__loop_free(loop);
+    loop = NULL;
+    ev_timer_stop(ev, &watchdog);
+    /* Nothing of ours keeps it going. */
+    ev_run(ev, 0);
+    ev_loop_destroy(ev);
+    assert_int_equal(fake_mem_bytes(), 0);
+    return 0;
+}
+
+static void stop_running(void)
+{
+    ev_break(ev, EVBREAK_ALL);
+}
+
+static void sleep_ms(int ms)
+{
+    struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+    nanosleep(&ts, NULL);
+}
+
+/* Tasks */
+
+struct named {
+    struct evpq__task task;
+    char name;
+    bool last;
+    int runs, again; /* again: how often it posts itself */
+    enum evpq__phase phase;
+    void (*more)(void);
+};
+
+static void named_run(struct evpq__task *task)
+{
+    struct named *n = evpq__container_of(task, struct named, task);
+    n->runs++;
+    if (event_count + 1 < sizeof(events))
+        happened(n->name);
+    if (n->again-- > 0)
+        evpq__loop_post(loop, n->phase, task);
+    if (n->more)
+        n->more();
+    if (n->last)
+        stop_running();
+}
+
+static struct named a, b, c;
+
+static void name(struct named *n, char as)
+{
+    *n = (struct named){.name = as};
+    evpq__task_init(&n->task, named_run);
+}
+
+static void post(struct named *n, enum evpq__phase phase)
+{
+    n->phase = phase;
+    evpq__loop_post(loop, phase, &n->task);
+}
+
+static int begin_tasks(void **state)
+{
+    begin(state);
+    name(&a, 'a');
+    name(&b, 'b');
+    name(&c, 'c');
+    return 0;
+}
+
+static void tasks_run_from_the_loop_in_order(void **state)
+{
+    (void)state;
+    post(&a, EVPQ__SOON);
+    post(&b, EVPQ__SOON);
+    post(&c, EVPQ__SOON);
+    c.last = true;
+    assert_string_equal(events, "");
+    assert_true(evpq__task_posted(&a.task));
+    ev_run(ev, 0);
+    assert_string_equal(events, "abc");
+    assert_false(evpq__task_posted(&a.task));
+}
+
+static void flush_comes_behind_soon_in_the_same_turn(void **state)
+{
+    (void)state;
+    post(&c, EVPQ__FLUSH);
+    post(&a, EVPQ__SOON);
+    post(&b, EVPQ__SOON);
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "abc");
+}
+
+static void post_c_to_flush(void)
+{
+    post(&c, EVPQ__FLUSH);
+}
+
+static void what_soon_posts_to_flush_runs_in_the_same_turn(void **state)
+{
+    (void)state;
+    post(&b, EVPQ__FLUSH);
+    post(&a, EVPQ__SOON);
+    a.more = post_c_to_flush;
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "abc");
+}
+
+static void post_a_to_soon(void)
+{
+    post(&a, EVPQ__SOON);
+}
+
+static void what_flush_posts_to_soon_runs_in_the_next_turn(void **state)
+{
+    (void)state;
+    post(&c, EVPQ__FLUSH);
+    c.more = post_a_to_soon;
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "c");
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "ca");
+}
+
+static void a_task_posted_twice_runs_once(void **state)
+{
+    (void)state;
+    post(&a, EVPQ__SOON);
+    post(&a, EVPQ__SOON);
+    post(&a, EVPQ__FLUSH);
+    post(&b, EVPQ__SOON);
+    b.last = true;
+    ev_run(ev, 0);
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "ab");
+}
+
+static void a_task_taken_back_does_not_run(void **state)
+{
+    (void)state;
+    post(&a, EVPQ__SOON);
+    post(&b, EVPQ__SOON);
+    evpq__loop_unpost(loop, &a.task);
+    evpq__loop_unpost(loop, &c.task);
+    assert_false(evpq__task_posted(&a.task));
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "b");
+}
+
+static void take_back_b(void)
+{
+    evpq__loop_unpost(loop, &b.task);
+}
+
+static void a_task_may_take_back_the_next(void **state)
+{
+    (void)state;
+    post(&a, EVPQ__SOON);
+    post(&b, EVPQ__SOON);
+    post(&c, EVPQ__SOON);
+    a.more = take_back_b;
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "ac");
+}
+
+static int reads, timers;
+static char drop_byte;
+
+static void stop_when_all_is_seen(void)
+{
+    if (reads == 3 && timers == 1)
+        stop_running();
+}
+
+static void on_readable(struct evpq__io *io, int what)
+{
+    assert_int_equal(what, EVPQ__READ);
+    assert_int_equal(read(io->fd, &drop_byte, 1), 1);
+    reads++;
+    stop_when_all_is_seen();
+}
+
+static void on_short_timer(struct evpq__timer *timer)
+{
+    (void)timer;
+    timers++;
+    stop_when_all_is_seen();
+}
+
+static void a_task_that_posts_itself_starves_neither_socket_nor_timer(void **state)
+{
+    (void)state;
+    int pair[2];
+    struct evpq__io io;
+    struct evpq__timer timer;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    assert_int_equal(write(pair[1], "xyz", 3), 3);
+    reads = timers = 0;
+    a.again = INT32_MAX;
+    post(&a, EVPQ__SOON);
+    evpq__io_init(&io, on_readable);
+    evpq__io_start(loop, &io, pair[0], EVPQ__READ);
+    evpq__timer_init(&timer, on_short_timer);
+    int64_t before = evpq__loop_now(loop);
+    evpq__timer_start(loop, &timer, before + 5000);
+    ev_run(ev, 0);
+    assert_true(evpq__loop_now(loop) - before < 5000000);
+    assert_true(a.runs > 3);
+    evpq__loop_unpost(loop, &a.task);
+    evpq__io_stop(&io);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void free_loop(void)
+{
+    evpq__loop_free(loop);
+    loop = NULL;
+}
+
+static void the_last_task_may_free_the_loop(void **state)
+{
+    (void)state;
+    post(&a, EVPQ__SOON);
+    post(&b, EVPQ__FLUSH);
+    b.more = free_loop;
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "ab");
+    assert_int_equal(fake_mem_bytes(), 0);
+}
+
+static void run_nested(void)
+{
+    ev_run(ev, EVRUN_NOWAIT);
+}
+
+static void a_task_may_run_the_loop(void **state)
+{
+    (void)state;
+    post(&a, EVPQ__SOON);
+    post(&b, EVPQ__SOON);
+    post(&c, EVPQ__FLUSH);
+    a.more = run_nested;
+    c.last = true;
+    ev_run(ev, 0);
+    assert_string_equal(events, "abc");
+    assert_int_equal(b.runs, 1);
+}
+
+static void run_nested_and_post_c(void)
+{
+    ev_run(ev, EVRUN_NOWAIT);
+    post(&c, EVPQ__SOON);
+    c.last = true;
+}
+
+static void what_is_posted_after_a_nested_run_is_run_too(void **state)
+{
+    (void)state;
+    post(&a, EVPQ__SOON);
+    a.more = run_nested_and_post_c;
+    ev_run(ev, 0);
+    assert_string_equal(events, "ac");
+}
+
+static void free_in_nested_run(void)
+{
+    post(&b, EVPQ__SOON);
+    b.more = free_loop;
+    ev_run(ev, EVRUN_NOWAIT);
+}
+
+static void the_loop_may_be_freed_inside_a_nested_run(void **state)
+{
+    (void)state;
+    post(&a, EVPQ__SOON);
+    a.more = free_in_nested_run;
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "ab");
+    assert_int_equal(fake_mem_bytes(), 0);
+}
+
+static void free_from_timer(struct evpq__timer *timer)
+{
+    (void)timer;
+    free_loop();
+    stop_running();
+}
+
+static void a_timer_may_free_the_loop(void **state)
+{
+    (void)state;
+    struct evpq__timer timer;
+    evpq__timer_init(&timer, free_from_timer);
+    evpq__timer_start(loop, &timer, evpq__loop_now(loop));
+    ev_run(ev, 0);
+    assert_null(loop);
+}
+
+/* Other threads */
+
+enum { SENDERS = 4, SENT_EACH = 2500 };
+
+static struct sent {
+    struct evpq__task task;
+    int arrived;
+} sent[SENDERS][SENT_EACH];
+static int arrived;
+
+static void on_arrival(struct evpq__task *task)
+{
+    evpq__container_of(task, struct sent, task)->arrived++;
+    if (++arrived == SENDERS * SENT_EACH)
+        stop_running();
+}
+
+static void *send_all(void *arg)
+{
+    struct sent *mine = arg;
+    for (int i = 0; i < SENT_EACH; i++)
+        evpq__loop_send(loop, &mine[i].task);
+    return NULL;
+}
+
+static void what_other_threads_send_arrives_once(void **state)
+{
+    (void)state;
+    pthread_t threads[SENDERS];
+    arrived = 0;
+    memset(sent, 0, sizeof(sent));
+    for (int t = 0; t < SENDERS; t++)
+        for (int i = 0; i < SENT_EACH; i++)
+            evpq__task_init(&sent[t][i].task, on_arrival);
+    for (int t = 0; t < SENDERS; t++)
+        assert_int_equal(pthread_create(&threads[t], NULL, send_all, sent[t]), 0);
+    ev_run(ev, 0);
+    for (int t = 0; t < SENDERS; t++)
+        pthread_join(threads[t], NULL);
+    ev_run(ev, EVRUN_NOWAIT);
+    for (int t = 0; t < SENDERS; t++)
+        for (int i = 0; i < SENT_EACH; i++)
+            assert_int_equal(sent[t][i].arrived, 1);
+}
+
+static void *send_late(void *arg)
+{
+    sleep_ms(20);
+    evpq__loop_send(loop, arg);
+    return NULL;
+}
+
+static void a_sent_task_wakes_a_loop_that_blocks(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    a.last = true;
+    assert_int_equal(pthread_create(&thread, NULL, send_late, &a.task), 0);
+    ev_run(ev, 0);
+    assert_string_equal(events, "a");
+    pthread_join(thread, NULL);
+}
+
+static void a_sent_task_can_be_taken_back(void **state)
+{
+    (void)state;
+    evpq__loop_send(loop, &a.task);
+    assert_true(evpq__task_posted(&a.task));
+    evpq__loop_unpost(loop, &a.task);
+    ev_run(ev, EVRUN_NOWAIT);
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "");
+}
+
+/* Timers */
+
+static int64_t fired_at;
+
+static void on_fire(struct evpq__timer *timer)
+{
+    (void)timer;
+    fired_at = evpq__loop_now(loop);
+    stop_running();
+}
+
+static struct evpq__timer late;
+static int64_t late_due;
+
+static void start_after_being_busy(void)
+{
+    sleep_ms(50);
+    late_due = evpq__loop_now(loop) + 30000;
+    evpq__timer_start(loop, &late, late_due);
+}
+
+static void a_timer_started_after_long_work_does_not_fire_early(void **state)
+{
+    (void)state;
+    evpq__timer_init(&late, on_fire);
+    a.more = start_after_being_busy;
+    post(&a, EVPQ__SOON);
+    ev_run(ev, 0);
+    assert_true(fired_at >= late_due);
+    assert_null(late.loop);
+}
+
+static void a_moment_in_the_past_is_now(void **state)
+{
+    (void)state;
+    evpq__timer_init(&late, on_fire);
+    evpq__timer_start(loop, &late, 0);
+    ev_run(ev, EVRUN_ONCE);
+    assert_null(late.loop);
+}
+
+static void a_timer_without_a_deadline_does_not_run(void **state)
+{
+    (void)state;
+    evpq__timer_init(&late, on_fire);
+    evpq__timer_start(loop, &late, evpq__loop_now(loop));
+    evpq__timer_start(loop, &late, EVPQ__NO_DEADLINE);
+    assert_null(late.loop);
+    fired_at = 0;
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_int_equal(fired_at, 0);
+}
+
+static void a_timer_started_again_has_the_new_moment(void **state)
+{
+    (void)state;
+    evpq__timer_init(&late, on_fire);
+    int64_t now = evpq__loop_now(loop);
+    evpq__timer_start(loop, &late, now + 60000000);
+    evpq__timer_start(loop, &late, now + 10000);
+    ev_run(ev, 0);
+    assert_true(fired_at >= now + 10000);
+    assert_true(fired_at < now + 30000000);
+}
+
+static void a_stopped_timer_does_not_fire(void **state)
+{
+    (void)state;
+    evpq__timer_init(&late, on_fire);
+    evpq__timer_start(loop, &late, evpq__loop_now(loop));
+    evpq__timer_stop(&late);
+    evpq__timer_stop(&late);
+    fired_at = 0;
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_int_equal(fired_at, 0);
+}
+
+static void never_is_no_deadline(void **state)
+{
+    (void)state;
+    assert_true(evpq__loop_deadline(loop, EVPQ_NEVER) == EVPQ__NO_DEADLINE);
+    int64_t now = evpq__loop_now(loop);
+    int64_t longest = evpq__loop_deadline(loop, EVPQ_NEVER - 1);
+    assert_true(longest - now >= (int64_t)(EVPQ_NEVER - 1) * 1000);
+}
+
+/* Sockets */
+
+static void io_happened(struct evpq__io *io, int what)
+{
+    happened(what & EVPQ__READ ? 'r' : 'w');
+    evpq__io_stop(io);
+}
+
+static void timer_happened(struct evpq__timer *timer)
+{
+    (void)timer;
+    happened('t');
+}
+
+static void a_socket_comes_before_a_timer_of_the_same_turn(void **state)
+{
+    (void)state;
+    int pair[2];
+    struct evpq__io io;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    evpq__timer_init(&late, timer_happened);
+    evpq__timer_start(loop, &late, evpq__loop_now(loop) + 1000);
+    evpq__io_init(&io, io_happened);
+    evpq__io_start(loop, &io, pair[0], EVPQ__READ);
+    assert_int_equal(write(pair[1], "x", 1), 1);
+    sleep_ms(5);
+    ev_run(ev, EVRUN_ONCE);
+    assert_string_equal(events, "rt");
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void another_socket_under_the_same_number_is_seen(void **state)
+{
+    (void)state;
+    int first[2], second[2];
+    struct evpq__io io;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, first), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, second), 0);
+    evpq__io_init(&io, io_happened);
+    evpq__io_start(loop, &io, first[0], EVPQ__READ);
+    ev_run(ev, EVRUN_NOWAIT); /* epoll knows of the first by now */
+    assert_true(dup2(second[0], first[0]) >= 0);
+    evpq__io_start(loop, &io, first[0], EVPQ__READ);
+    assert_int_equal(write(second[1], "x", 1), 1);
+    ev_run(ev, EVRUN_ONCE);
+    assert_string_equal(events, "r");
+    for (int i = 0; i < 2; i++) {
+        close(first[i]);
+        close(second[i]);
+    }
+}
+
+static void the_events_of_a_socket_can_be_changed(void **state)
+{
+    (void)state;
+    int pair[2];
+    struct evpq__io io;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+    evpq__io_init(&io, io_happened);
+    evpq__io_change(&io, EVPQ__WRITE); /* not watched: nothing */
+    assert_null(io.loop);
+    evpq__io_start(loop, &io, pair[0], EVPQ__READ);
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "");
+    evpq__io_change(&io, EVPQ__READ | EVPQ__WRITE);
+    ev_run(ev, EVRUN_ONCE);
+    assert_string_equal(events, "w");
+    assert_null(io.loop);
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static void no_memory_for_a_loop_is_no_loop(void **state)
+{
+    (void)state;
+    fake_mem_fail_at(1);
+    assert_null(evpq__loop_new(ev));
+    fake_mem_fail_at(1);
+    assert_null(evpq__loop_new_own());
+}
+
+#define test(name)       cmocka_unit_test_setup_teardown(name, begin, end)
+#define test_tasks(name) cmocka_unit_test_setup_teardown(name, begin_tasks, end)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        test_tasks(tasks_run_from_the_loop_in_order),
+        test_tasks(flush_comes_behind_soon_in_the_same_turn),
+        test_tasks(what_soon_posts_to_flush_runs_in_the_same_turn),
+        test_tasks(what_flush_posts_to_soon_runs_in_the_next_turn),
+        test_tasks(a_task_posted_twice_runs_once),
+        test_tasks(a_task_taken_back_does_not_run),
+        test_tasks(a_task_may_take_back_the_next),
+        test_tasks(a_task_that_posts_itself_starves_neither_socket_nor_timer),
+        test_tasks(the_last_task_may_free_the_loop),
+        test_tasks(a_task_may_run_the_loop),
+        test_tasks(what_is_posted_after_a_nested_run_is_run_too),
+        test_tasks(the_loop_may_be_freed_inside_a_nested_run),
+        test(a_timer_may_free_the_loop),
+        test(what_other_threads_send_arrives_once),
+        test_tasks(a_sent_task_wakes_a_loop_that_blocks),
+        test_tasks(a_sent_task_can_be_taken_back),
+        test_tasks(a_timer_started_after_long_work_does_not_fire_early),
+        test(a_moment_in_the_past_is_now),
+        test(a_timer_without_a_deadline_does_not_run),
+        test(a_timer_started_again_has_the_new_moment),
+        test(a_stopped_timer_does_not_fire),
+        test(never_is_no_deadline),
+        test(a_socket_comes_before_a_timer_of_the_same_turn),
+        test(another_socket_under_the_same_number_is_seen),
+        test(the_events_of_a_socket_can_be_changed),
+        test(no_memory_for_a_loop_is_no_loop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
