@@ -151,6 +151,8 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         if (!is_number(evpq__hosts_option(hosts, numbers[i])))
             return "a number in the connection string is not one";
+    if (strcmp(evpq__hosts_option(hosts, "load_balance_hosts"), "random") == 0)
+        return "load_balance_hosts=random is not supported yet";
     hosts->prefer_standby =
         strcmp(evpq__hosts_option(hosts, "target_session_attrs"), "prefer-standby") == 0;
     /* libpq's default is to look for Kerberos tickets on every connect. */
