@@ -58,7 +58,8 @@
  * Everything belongs to one loop and one thread; nothing is locked. Different loops may live in
  * different threads. A pool has a thread of its own for what would block: names, handshakes,
  * cancels. No callback ever runs there. All signals are blocked in it. After fork() only exec() or
- * _exit() are allowed in the child.
+ * _exit() are allowed in the child. A name lookup that gets no answer may outlive its pool, on a
+ * thread that cleans up after itself: do not dlclose() evpq.
  *
  * Options
  * -------
