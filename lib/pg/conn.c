@@ -440,7 +440,7 @@ static void rollback_done(struct evpq__request *request, struct evpq_result *res
 {
     struct evpq__conn *conn = evpq__container_of(request, struct evpq__conn, rollback);
     (void)error;
-    if (!result)
+    if (!result || !outside_transaction(conn))
         conn->closing = true;
     evpq_result_free(result);
 }

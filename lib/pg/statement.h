@@ -14,10 +14,10 @@ struct evpq__statement {
     bool binary_result;
 };
 
-/* A query as a program of another version may have filled it; what is wrong with it, or NULL. */
+/* Completes a query, as a program of another version may have filled it: its problem, or NULL. */
 const char *evpq__query_read(evpq_query *out, const evpq_query *query);
 
-/* Bytes that evpq__statement_write() needs. The query has been read. */
+/* Bytes that evpq__statement_write() needs. The query is complete. */
 size_t evpq__statement_size(const evpq_query *query);
 /* Copies into `block`, aligned as malloc() aligns; the statement points into it. */
 void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_query *query);

@@ -21,10 +21,11 @@ static void check_problem(const evpq_query *query, const char *expected)
 /* Writes into memory of the exact size; the block comes back, to be freed. */
 static void *write_statement(struct evpq__statement *statement, const evpq_query *query)
 {
-    assert_null(evpq_query_problem(query));
-    void *block = malloc(evpq__statement_size(query));
+    evpq_query complete;
+    assert_null(evpq__query_read(&complete, query));
+    void *block = malloc(evpq__statement_size(&complete));
     assert_non_null(block);
-    evpq__statement_write(statement, block, query);
+    evpq__statement_write(statement, block, &complete);
     return block;
 }
 
