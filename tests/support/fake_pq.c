@@ -12,6 +12,7 @@
 
 #include "pg/pq.h"
 #include "support/fake_loop.h"
+#include "support/fake_pq_private.h"
 
 enum { STATEMENTS = 256, FIRST_FD = 100 };
 
@@ -71,30 +72,17 @@ struct pg_conn {
     void *receiver_arg;
 };
 
-struct pg_cancel_conn {
-    struct evpq__node node; /* of cancels, while it is under way */
-    PGconn *pg;
-    int fd;
-    bool over;
-};
-
-struct pg_cancel {
-    PGconn *pg;
-};
-
-static struct evpq__list conns, cancels;
-static int alive, gets, next_fd, version, cancels_started;
-static bool no_cancel, obeyed;
+static struct evpq__list conns;
+static int alive, gets, next_fd, version;
 static fake_server_fn *server;
 
 void fake_pq_reset(void)
 {
     evpq__list_init(&conns);
-    evpq__list_init(&cancels);
-    alive = gets = cancels_started = 0;
+    fake_pq_cancel_reset();
+    alive = gets = 0;
     next_fd = FIRST_FD;
     version = 170006;
-    no_cancel = obeyed = false;
     server = NULL;
 }
 
@@ -108,12 +96,7 @@ void fake_pq_version(int number)
     version = number;
 }
 
-void fake_pq_no_cancel(bool fails)
-{
-    no_cancel = fails;
-}
-
-static void *make(size_t size)
+void *fake_pq_make(size_t size)
 {
     void *made = calloc(1, size);
     assert_non_null(made);
@@ -121,7 +104,12 @@ static void *make(size_t size)
     return made;
 }
 
-static void destroy(void *made)
+int fake_pq_next_fd(void)
+{
+    return next_fd++;
+}
+
+void fake_pq_destroy(void *made)
 {
     alive--;
     free(made);
@@ -136,7 +124,7 @@ static char *copy(const char *text)
 
 static PGresult *result_new(ExecStatusType status, int rows, size_t bytes)
 {
-    PGresult *result = make(sizeof(*result));
+    PGresult *result = fake_pq_make(sizeof(*result));
     result->status = status;
     result->rows = rows;
     result->bytes = bytes;
@@ -160,7 +148,7 @@ void PQclear(PGresult *result)
     free(result->severity);
     free(result->sqlstate);
     free(result->message);
-    destroy(result);
+    fake_pq_destroy(result);
 }
 
 ExecStatusType PQresultStatus(const PGresult *result)
@@ -347,8 +335,8 @@ void fake_server_simple(PGconn *pg, const char *sql)
 
 PGconn *fake_pg_new(void)
 {
-    PGconn *pg = make(sizeof(*pg));
-    pg->fd = next_fd++;
+    PGconn *pg = fake_pq_make(sizeof(*pg));
+    pg->fd = fake_pq_next_fd();
     pg->status = CONNECTION_OK;
     pg->transaction = PQTRANS_IDLE;
     evpq__list_init(&pg->network);
@@ -500,7 +488,7 @@ void PQfinish(PGconn *pg)
         free(pg->received[i]);
     free(pg->error);
     free(pg->half);
-    destroy(pg);
+    fake_pq_destroy(pg);
 }
 
 ConnStatusType PQstatus(const PGconn *pg)
@@ -751,39 +739,8 @@ void PQfreemem(void *memory)
     free(memory);
 }
 
-/* ---- cancel requests ---- */
-
-int fake_cancels(void)
-{
-    return cancels_started;
-}
-
-int fake_cancels_open(void)
-{
-    int count = 0;
-    for (struct evpq__node *n = evpq__list_first(&cancels); n; n = evpq__list_next(&cancels, n))
-        count++;
-    return count;
-}
-
-void fake_cancel_over(void)
-{
-    struct evpq__node *first = evpq__list_first(&cancels);
-    if (!first)
-        fail_msg("no cancel request is under way");
-    PGcancelConn *cancel = evpq__container_of(first, struct pg_cancel_conn, node);
-    evpq__node_unlink(&cancel->node);
-    cancel->over = true;
-    fake_socket_ready(cancel->fd, EVPQ__READ);
-}
-
-void fake_cancels_obeyed(bool now)
-{
-    obeyed = now;
-}
-
 /* The signal reaches the backend, if there still is one, and something runs there. */
-static void server_cancels(const PGconn *of)
+void fake_pg_canceled(const PGconn *of)
 {
     for (struct evpq__node *n = evpq__list_first(&conns); n; n = evpq__list_next(&conns, n)) {
         PGconn *pg = evpq__container_of(n, struct pg_conn, node);
@@ -792,84 +749,4 @@ static void server_cancels(const PGconn *of)
         fake_says_error(pg, "ERROR", "57014", "canceling statement due to user request");
         fake_says_sync(pg, pg->transaction == PQTRANS_IDLE ? PQTRANS_IDLE : PQTRANS_INERROR);
     }
-}
-
-PGcancelConn *PQcancelCreate(PGconn *pg)
-{
-    if (no_cancel)
-        return NULL;
-    PGcancelConn *cancel = make(sizeof(*cancel));
-    cancel->pg = pg;
-    evpq__node_init(&cancel->node);
-    cancel->fd = -1;
-    return cancel;
-}
-
-int PQcancelStart(PGcancelConn *cancel)
-{
-    assert_int_equal(cancel->fd, -1);
-    cancels_started++;
-    cancel->fd = next_fd++;
-    cancel->over = false;
-    evpq__list_push_back(&cancels, &cancel->node);
-    fake_socket_ready(cancel->fd, EVPQ__WRITE);
-    if (obeyed) {
-        server_cancels(cancel->pg);
-        fake_cancel_over();
-    }
-    return 1;
-}
-
-PostgresPollingStatusType PQcancelPoll(PGcancelConn *cancel)
-{
-    return cancel->over ? PGRES_POLLING_OK : PGRES_POLLING_READING;
-}
-
-ConnStatusType PQcancelStatus(const PGcancelConn *cancel)
-{
-    return cancel->over ? CONNECTION_OK : CONNECTION_STARTED;
-}
-
-int PQcancelSocket(const PGcancelConn *cancel)
-{
-    return cancel->fd;
-}
-
-void PQcancelReset(PGcancelConn *cancel)
-{
-    evpq__node_unlink(&cancel->node);
-    if (cancel->fd >= 0)
-        fake_socket_closed(cancel->fd);
-    cancel->fd = -1;
-}
-
-void PQcancelFinish(PGcancelConn *cancel)
-{
-    PQcancelReset(cancel);
-    destroy(cancel);
-}
-
-PGcancel *PQgetCancel(PGconn *pg)
-{
-    if (no_cancel)
-        return NULL;
-    PGcancel *cancel = make(sizeof(*cancel));
-    cancel->pg = pg;
-    return cancel;
-}
-
-void PQfreeCancel(PGcancel *cancel)
-{
-    if (cancel)
-        destroy(cancel);
-}
-
-int PQcancel(PGcancel *cancel, char *error, int error_size)
-{
-    (void)error_size;
-    cancels_started++;
-    error[0] = '\0';
-    if (obeyed)
-        server_cancels(cancel->pg);
-    return 1;
 }

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_TESTS_FAKE_PQ_PRIVATE_H
+#define EVPQ_TESTS_FAKE_PQ_PRIVATE_H
+
+/* What fake_pq.c and fake_pq_cancel.c share. */
+
+#include <libpq-fe.h>
+#include <stddef.h>
+
+/* Zeroed, and counted as alive. */
+void *fake_pq_make(size_t size);
+void fake_pq_destroy(void *made);
+/* Each descriptor has a number of its own. */
+int fake_pq_next_fd(void);
+/* The signal reaches the backend, if there still is one, and something runs there. */
+void fake_pg_canceled(const PGconn *of);
+void fake_pq_cancel_reset(void);
+
+#endif /* EVPQ_TESTS_FAKE_PQ_PRIVATE_H */
