@@ -119,8 +119,8 @@ void evpq__upkeep_dial_failed(struct evpq_pool *pool, struct evpq__dialed *diale
 {
     struct evpq__backoff *b = &pool->backoff;
     unsigned doublings = b->failures < 6 ? b->failures : 6;
-    double limit_ms = BACKOFF_MIN_MS << doublings;
-    double at_least_ms = dialed->refused_for_good ? REFUSED_MS : BACKOFF_MIN_MS;
+    int limit_ms = BACKOFF_MIN_MS << doublings;
+    int at_least_ms = dialed->refused_for_good ? REFUSED_MS : BACKOFF_MIN_MS;
     if (limit_ms > BACKOFF_MAX_MS)
         limit_ms = BACKOFF_MAX_MS;
     b->failures++;
