@@ -263,7 +263,8 @@ static void a_task_that_posts_itself_starves_neither_socket_nor_timer(void **sta
     evpq__timer_start(loop, &timer, before + 5000);
     ev_run(ev, 0);
     assert_true(evpq__loop_now(loop) - before < 5000000);
-    assert_true(a.runs > 3);
+    /* One byte is read in a turn, and in each turn the task runs. */
+    assert_true(a.runs >= 3);
     evpq__loop_unpost(loop, &a.task);
     evpq__io_stop(&io);
     close(pair[0]);
