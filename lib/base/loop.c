@@ -14,7 +14,9 @@
 #include <assert.h>
 #include <ev.h>
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -41,9 +43,18 @@ static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int events);
 static void loop_on_idle(struct ev_loop *ev, ev_idle *w, int events);
 static void loop_on_wake(struct ev_loop *ev, ev_async *w, int events);
 
+/* libev aborts the program when it finds no descriptor to be woken by. */
+static bool descriptor_free(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 struct evpq__loop *evpq__loop_new(struct ev_loop *ev)
 {
-    struct evpq__loop *loop = evpq__alloc(sizeof(*loop));
+    struct evpq__loop *loop = descriptor_free() ? evpq__alloc(sizeof(*loop)) : NULL;
     if (!loop)
         return NULL;
     if (pthread_mutex_init(&loop->mutex, NULL) != 0) {

@@ -324,7 +324,7 @@ void evpq_pager_close(evpq_pager *pager)
 
 const char *evpq_pager_token(const evpq_pager *pager)
 {
-    struct place *place = pager->place;
+    struct place *place = pager ? pager->place : NULL;
     if (place && !place->token)
         (void)evpq__token_encode(&place->token, &pager->walk, &place->position);
     return place ? place->token : NULL;
@@ -332,7 +332,7 @@ const char *evpq_pager_token(const evpq_pager *pager)
 
 bool evpq_pager_is_keyset(const evpq_pager *pager)
 {
-    return pager->keyset.count > 0;
+    return pager && pager->keyset.count > 0;
 }
 
 evpq_result *evpq_page_result(const evpq_page *page)

@@ -16,6 +16,10 @@
  * begun, is lost; so it is repeated until the statement has ended. What the
  * user left open is rolled back there too.
  *
+ * CLOSING ends when the server has let go: it closes its end of the socket, of
+ * which we keep a duplicate, when the backend no longer counts against any
+ * limit. Else a new connection could be one too many. It has a bound, too.
+ *
  * Work that talks to libpq is done in the handlers of socket, timer and the
  * pump task; what the owner calls only changes lists and posts the pump. The
  * pump runs right before the loop blocks, so that all of one turn is flushed
@@ -24,7 +28,10 @@
 #include "pg/conn.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "pg/pq.h"
@@ -40,7 +47,7 @@ enum conn_state {
     CONN_IDLE,     /* nothing queued, nothing in flight */
     CONN_BUSY,     /* requests queued or in flight */
     CONN_DRAINING, /* an abandoned request is waited out, or a transaction rolled back */
-    CONN_CLOSING,  /* libpq's connection is closed; a cancel request is still under way */
+    CONN_CLOSING,  /* libpq's connection is closed; the server, or a cancel request, is not done */
     CONN_CLOSED,   /* the owner has been told */
     CONN_STATES,
 };
@@ -65,8 +72,9 @@ struct evpq__conn {
     struct evpq__cancel *cancel;
     struct evpq__notices *notices;
     struct evpq__io io;
+    int lingering; /* the duplicate in CLOSING; -1 when the server is gone */
     struct evpq__task pump, cancel_over;
-    struct evpq__timer drain_limit;  /* runs in DRAINING */
+    struct evpq__timer drain_limit;  /* runs in DRAINING and CLOSING */
     struct evpq__timer cancel_again; /* runs in DRAINING, between two requests */
     int64_t drain_until_us;
     uint32_t cancel_pause_ms;
@@ -118,6 +126,7 @@ struct evpq__conn *evpq__conn_new(struct evpq__loop *loop, struct evpq__helper *
         .state = CONN_IDLE,
         .cancel_timeout_ms = cancel_timeout_ms,
         .pg = dialed->pg,
+        .lingering = -1,
         .cancel = dialed->cancel,
         .notices = notices,
         .rollback = {.statement = {.sql = "ROLLBACK"}, .done = rollback_done},
@@ -188,11 +197,47 @@ static void drain_timers_stop(struct evpq__conn *conn)
     evpq__timer_stop(&conn->cancel_again);
 }
 
-static void conn_closed(struct evpq__conn *conn)
+/* Last in each handler: nothing may touch `conn` after it. */
+static void closing_settle(struct evpq__conn *conn)
 {
+    if (conn->lingering >= 0 || evpq__cancel_running(conn->cancel))
+        return;
+    evpq__timer_stop(&conn->drain_limit);
     conn_enter(conn, CONN_CLOSED);
     evpq__loop_unpost(conn->loop, &conn->cancel_over);
     conn->class_->lost(conn->owner);
+}
+
+/* Says goodbye, and goes on listening until the server has hung up. */
+static void linger(struct evpq__conn *conn)
+{
+    int fd = PQsocket(conn->pg);
+    if (fd >= 0 && PQstatus(conn->pg) == CONNECTION_OK)
+        conn->lingering = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    PQfinish(conn->pg);
+    conn->pg = NULL;
+    if (conn->lingering < 0)
+        return;
+    evpq__io_start(conn->loop, &conn->io, conn->lingering, EVPQ__READ);
+    evpq__timer_start(conn->loop, &conn->drain_limit,
+                      evpq__loop_deadline(conn->loop, conn->cancel_timeout_ms));
+}
+
+static void linger_end(struct evpq__conn *conn)
+{
+    evpq__io_stop(&conn->io);
+    if (conn->lingering >= 0)
+        close(conn->lingering);
+    conn->lingering = -1;
+    closing_settle(conn);
+}
+
+static void linger_read(struct evpq__conn *conn)
+{
+    char unread[16384];
+    ssize_t got = read(conn->lingering, unread, sizeof(unread));
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+        linger_end(conn);
 }
 
 /* Everything under way is over, with what is known; nothing may touch `conn` after this. */
@@ -202,8 +247,7 @@ static void conn_finish(struct evpq__conn *conn, const char *why)
     evpq__io_stop(&conn->io);
     drain_timers_stop(conn);
     evpq__loop_unpost(conn->loop, &conn->pump);
-    PQfinish(conn->pg);
-    conn->pg = NULL;
+    linger(conn);
     PQclear(conn->answer);
     conn->answer = NULL;
     struct evpq_error failure = conn->failure;
@@ -216,8 +260,7 @@ static void conn_finish(struct evpq__conn *conn, const char *why)
     evpq__error_clear(&failure);
     fail_all(&conn->sent, EVPQ_UNKNOWN, why);
     fail_all(&conn->queued, EVPQ_NOT_SENT, why);
-    if (!evpq__cancel_running(conn->cancel))
-        conn_closed(conn);
+    closing_settle(conn);
 }
 
 static void keep_failure(struct evpq__conn *conn, const PGresult *result)
@@ -471,14 +514,17 @@ static void conn_settle(struct evpq__conn *conn)
 static void conn_on_drain_limit(struct evpq__timer *timer)
 {
     struct evpq__conn *conn = evpq__container_of(timer, struct evpq__conn, drain_limit);
-    conn_finish(conn, "the server did not end a cancelled statement in time");
+    if (conn->state == CONN_CLOSING)
+        linger_end(conn);
+    else
+        conn_finish(conn, "the server did not end a cancelled statement in time");
 }
 
 static void conn_on_cancel_over(struct evpq__task *task)
 {
     struct evpq__conn *conn = evpq__container_of(task, struct evpq__conn, cancel_over);
     if (conn->state == CONN_CLOSING) {
-        conn_closed(conn);
+        closing_settle(conn);
         return;
     }
     if (conn->state == CONN_DRAINING && conn->in_flight > 0) {
@@ -518,6 +564,10 @@ static void conn_pump(struct evpq__task *task)
 static void conn_on_io(struct evpq__io *io, int events)
 {
     struct evpq__conn *conn = evpq__container_of(io, struct evpq__conn, io);
+    if (conn->state == CONN_CLOSING) {
+        linger_read(conn);
+        return;
+    }
     bool ok = true;
     if (events & EVPQ__READ) {
         ok = evpq__pq_consume(conn->pg);

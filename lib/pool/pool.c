@@ -191,55 +191,60 @@ int evpq__pool_admit(struct evpq_pool *pool)
     return EVPQ_OK;
 }
 
-/* When waiting ends: `acquire_ms`, or half of what the operation has. */
-static int64_t acquire_limit(struct evpq_pool *pool, uint32_t timeout_ms, uint32_t acquire_ms)
-{
-    return evpq__loop_deadline(pool->loop, acquire_ms ? acquire_ms : evpq__pool_half(timeout_ms));
-}
-
 void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
                       const struct evpq__op_class *class_, uint32_t timeout_ms, uint32_t acquire_ms)
 {
     waiter->pool = pool;
     waiter->timeout_ms = timeout_ms;
+    waiter->acquire_ms = acquire_ms ? acquire_ms : evpq__pool_half(timeout_ms);
+    if (waiter->acquire_ms > timeout_ms)
+        waiter->acquire_ms = timeout_ms;
     pool->ops++;
     evpq__op_init(&waiter->op, class_, pool->loop, evpq__loop_deadline(pool->loop, timeout_ms));
     evpq__list_push_back(&pool->waiters, &waiter->op.node);
     pool->waiting++;
     evpq__pool_settle(pool);
     if (!waiter->slot && !evpq__op_finished(&waiter->op))
-        evpq__op_limit(&waiter->op, acquire_limit(pool, timeout_ms, acquire_ms));
+        evpq__op_limit(&waiter->op, evpq__loop_deadline(pool->loop, waiter->acquire_ms));
 }
 
-static void set_timeout_error(struct evpq_pool *pool, struct evpq_error *err)
+/* Why nobody came: nothing can be reached, nothing is there yet, or all are taken. */
+static void set_timeout_error(const struct evpq__waiter *waiter, struct evpq_error *err)
 {
+    const struct evpq_pool *pool = waiter->pool;
     const struct evpq__backoff *b = &pool->backoff;
-    uint32_t busy = pool->slot_count[EVPQ__SLOT_BUSY];
-    uint32_t cleaning =
-        pool->slot_count[EVPQ__SLOT_CLEANING] + pool->slot_count[EVPQ__SLOT_CLOSING];
-    if (b->failures > 0 && busy + cleaning + pool->slot_count[EVPQ__SLOT_IDLE] == 0) {
-        char *message = evpq__format("no connection in time, %u attempts failed: %s", b->failures,
-                                     evpq_error_message(&b->last_error));
+    const uint32_t *count = pool->slot_count;
+    uint32_t cleaning = count[EVPQ__SLOT_CLEANING] + count[EVPQ__SLOT_CLOSING];
+    bool none = evpq__pool_total(pool) == count[EVPQ__SLOT_DIALING];
+    if (none && b->failures > 0) {
+        char *message =
+            evpq__format("no connection within %u ms, %u attempts failed: %s", waiter->acquire_ms,
+                         b->failures, evpq_error_message(&b->last_error));
         evpq__error_set_report(
             err, EVPQ_ECONNECT, EVPQ_NOT_SENT,
             &(struct evpq__server_report){.message = message,
                                           .sqlstate = evpq_error_sqlstate(&b->last_error)});
         evpq__free(message);
-        return;
+    } else if (none) {
+        evpq__error_set(err, EVPQ_ETIMEOUT, EVPQ_NOT_SENT,
+                        "no connection within %u ms: %u connecting, no answer yet",
+                        waiter->acquire_ms, count[EVPQ__SLOT_DIALING]);
+    } else {
+        evpq__error_set(err, EVPQ_ETIMEOUT, EVPQ_NOT_SENT,
+                        "no connection was free within %u ms: of max_size %u, %u busy, %u "
+                        "cleaning, %u connecting; %u waiting%s%s",
+                        waiter->acquire_ms, pool->options.max_size, count[EVPQ__SLOT_BUSY],
+                        cleaning, count[EVPQ__SLOT_DIALING], pool->waiting,
+                        b->failures ? "; the last connect failed: " : "",
+                        b->failures ? evpq_error_message(&b->last_error) : "");
     }
-    evpq__error_set(err, EVPQ_ETIMEOUT, EVPQ_NOT_SENT,
-                    "no connection was free in time: of max_size %u, %u busy, %u cleaning, %u "
-                    "connecting; %u waiting%s%s",
-                    pool->options.max_size, busy, cleaning, pool->slot_count[EVPQ__SLOT_DIALING],
-                    pool->waiting, b->failures ? "; the last connect failed: " : "",
-                    b->failures ? evpq_error_message(&b->last_error) : "");
 }
 
 void evpq__pool_leave(struct evpq__waiter *waiter, evpq_code why)
 {
     struct evpq_pool *pool = waiter->pool;
     if (why == EVPQ_ETIMEOUT)
-        set_timeout_error(pool, &waiter->op.error);
+        set_timeout_error(waiter, &waiter->op.error);
     else
         evpq__error_set(&waiter->op.error, why, EVPQ_NOT_SENT,
                         why == EVPQ_ECLOSED ? "the pool was closed"

@@ -86,7 +86,7 @@ struct evpq__waiter {
     struct evpq_op op;
     struct evpq_pool *pool; /* counted in pool->ops as long as it lives */
     struct evpq__slot *slot;
-    uint32_t timeout_ms;                          /* for messages */
+    uint32_t timeout_ms, acquire_ms;              /* for messages */
     void (*granted)(struct evpq__waiter *waiter); /* slot is set */
 };
 

@@ -456,6 +456,27 @@ static void promise_7_clean_or_gone_never_more_than_max_size(void **state)
     live_close(&live);
 }
 
+static void promise_7_clean_or_gone_a_slot_is_free_when_the_server_has_let_go(void **state)
+{
+    (void)state;
+    /* The server itself counts: it refuses a second connection while the first one ends. */
+    aside_int8("DROP ROLE IF EXISTS evpq_one");
+    aside_int8("CREATE ROLE evpq_one LOGIN PASSWORD 'one' CONNECTION LIMIT 1");
+    struct live live;
+    live_open(&live, EVPQ_POOL_OPTIONS(.conninfo = live_conninfo_with("user=evpq_one password=one"),
+                                       .max_size = 1, .max_lifetime_ms = 1, .fail_fast = true));
+    for (int i = 0; i < 4; i++) {
+        /* A session with much to clean up takes its time to end. */
+        live_int8(&live, EVPQ_QUERY("DO $$ BEGIN FOR i IN 1..300 LOOP EXECUTE format("
+                                    "'CREATE TEMP TABLE t%s (id int)', i); END LOOP; END $$"));
+        live_run(&live, 0.01);
+    }
+    assert_int_equal(live_stats(&live).dialed, 4);
+    assert_int_equal(live_stats(&live).dial_failures, 0);
+    live_close(&live);
+    aside_int8("DROP ROLE evpq_one");
+}
+
 static void promise_7_clean_or_gone_a_transaction_left_open_is_rolled_back(void **state)
 {
     (void)state;
@@ -648,6 +669,7 @@ int main(void)
         cmocka_unit_test(promise_5_the_error_tells_the_fate),
         cmocka_unit_test(promise_6_success_is_final),
         cmocka_unit_test(promise_7_clean_or_gone_never_more_than_max_size),
+        cmocka_unit_test(promise_7_clean_or_gone_a_slot_is_free_when_the_server_has_let_go),
         cmocka_unit_test(promise_7_clean_or_gone_a_transaction_left_open_is_rolled_back),
         cmocka_unit_test(promise_8_cancel_hits_its_target_only),
         cmocka_unit_test(promise_9_all_is_bounded_waiters),
