@@ -21,8 +21,9 @@ static void progress_print(struct progress *progress)
     double rate = elapsed > 0 ? (double)progress->rows / elapsed : 0;
     char line[160];
     int width =
-        snprintf(line, sizeof line, "%" PRIu64 " rows, %" PRIu64 " pages, %.0f rows/s, %.1f s",
-                 progress->rows, progress->pages, rate, elapsed);
+        snprintf(line, sizeof line, "%" PRIu64 " row%s, %" PRIu64 " page%s, %.0f rows/s, %.1f s",
+                 progress->rows, progress->rows == 1 ? "" : "s", progress->pages,
+                 progress->pages == 1 ? "" : "s", rate, elapsed);
     if (progress->terminal) {
         fprintf(stderr, "\r%-*s", progress->width, line);
         progress->width = width;

@@ -18,7 +18,9 @@
  * would end between such rows the pager refuses to go on (EVPQ_EINVALID) rather
  * than lose one. It compares what was sent: of values that are written
  * differently and equal for the server (numeric 1.0 and 1.00) it knows nothing.
- * An index over the order columns makes each page an index range.
+ * An index over the order columns makes each page an index range, as long as
+ * the server can push the page into the statement: not through DISTINCT, GROUP
+ * BY, window or volatile functions, a LIMIT or FOR UPDATE of its own.
  *
  * Without order_by the pages are *offset* pages: for small results and jumps.
  * The server then reads all rows before the page again, and rows that come or

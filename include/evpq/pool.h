@@ -20,6 +20,10 @@
  * intervals; what the server refuses for good (wrong password, no such
  * database) is told to the waiters at once.
  *
+ * What a statement does to its session stays with the connection and meets the
+ * next user of it: SET, temporary tables, advisory locks, LISTEN. Only open
+ * transactions are ended. Use SET LOCAL in a transaction, and undo the rest.
+ *
  * A pool belongs to one loop and to its thread. An open pool keeps ev_run()
  * running.
  */
@@ -44,7 +48,7 @@ typedef struct evpq_lease evpq_lease;
 typedef struct evpq_pool_options {
     /** sizeof(evpq_pool_options); EVPQ_POOL_OPTIONS() sets it. */
     size_t size;
-    /** libpq connection string or URI. NULL: libpq's environment and defaults. */
+    /** libpq connection string or URI. NULL: libpq's environment and defaults; "" is refused. */
     const char *conninfo;
     /** Connections kept open. Default 0. */
     uint32_t min_size;
@@ -54,7 +58,8 @@ typedef struct evpq_pool_options {
     uint32_t max_waiters;
     /** For one dial: names, all addresses, TLS, login. Default 10 s; not EVPQ_NEVER. */
     uint32_t connect_timeout_ms;
-    /** Waiting for a connection, at most. Default: half of the operation's own timeout. */
+    /** Waiting for a connection, at most. Default: half of the operation's own timeout, so that who
+     * gets a connection has time left to use it. */
     uint32_t acquire_timeout_ms;
     /** For operations that name no timeout. Default 30 s. */
     uint32_t query_timeout_ms;

@@ -8,6 +8,7 @@
 #include <ev.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -589,6 +590,21 @@ static void the_events_of_a_socket_can_be_changed(void **state)
     close(pair[1]);
 }
 
+static void no_descriptor_for_a_loop_is_no_loop(void **state)
+{
+    (void)state;
+    struct ev_loop *fresh = ev_loop_new(EVBACKEND_POLL);
+    struct rlimit before, none;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    struct evpq__loop *refused = evpq__loop_new(fresh);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_null(refused);
+    ev_loop_destroy(fresh);
+}
+
 static void no_memory_for_a_loop_is_no_loop(void **state)
 {
     (void)state;
@@ -629,6 +645,7 @@ int main(void)
         test(a_socket_comes_before_a_timer_of_the_same_turn),
         test(another_socket_under_the_same_number_is_seen),
         test(the_events_of_a_socket_can_be_changed),
+        test(no_descriptor_for_a_loop_is_no_loop),
         test(no_memory_for_a_loop_is_no_loop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
