@@ -215,12 +215,13 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pool_stats_get(const evpq_pool *pool, evpq_poo
  * Returns at once and may be called from any callback. The pool takes no new work from now on and
  * the handle is gone: only evpq_lease_release() and evpq_op_cancel() may still be called for what
  * came from it. Every operation still calls back, then on_closed runs. Leases not released by the
- * bound lose their connection.
+ * bound lose their connection. Cleaning up after the bound takes twice cancel_timeout_ms at most.
+ *
+ * A lease goes on working while the pool finishes: evpq_lease_query() is EVPQ_OK until the bound.
  *
  * @param pool        the pool; NULL is EVPQ_EINVALID
  * @param mode        finish what runs, or cancel it
- * @param timeout_ms  the bound of finishing; 0: query_timeout_ms; EVPQ_NEVER: none. Cleaning up
- * after it takes cancel_timeout_ms at most
+ * @param timeout_ms  the bound of finishing; 0: query_timeout_ms; EVPQ_NEVER: none
  * @param on_closed   may be NULL
  * @param user        passed to on_closed as it is
  *
