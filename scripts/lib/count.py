@@ -4,16 +4,17 @@
 Usage: count.py TESTLOG_JSON
 
 Prints "PASSED FAILED SKIPPED" on the first line, then for each test that failed
-the end of what it said. A program of cmocka counts with each of its cases, one
-that speaks TAP with each of its checks, any other as one. A program that fails
-without a failed case (a crash, a leak, a timeout) counts as one failure more.
+what it said; of long texts the beginning and the end. A program of cmocka
+counts with each of its cases, one that speaks TAP with each of its checks, any
+other as one. A program that fails without a failed case (a crash, a leak, a
+timeout) counts as one failure.
 """
 
 import json
 import re
 import sys
 
-TAIL = 40
+HEAD, TAIL = 15, 25  # lines
 
 # As cmocka writes to stdout at the end of each case; its summary goes to stderr.
 CMOCKA = re.compile(r"^\[ +(OK|FAILED|SKIPPED) +\] \w", re.MULTILINE)
@@ -54,11 +55,12 @@ def main():
             failures.append(test)
     print(*total)
     for test in failures:
-        print(f"--- {test['name']}: {test['result']}, exit status {test.get('returncode')}; "
-              f"the end of what it said:")
+        print(f"--- {test['name']}: {test['result']}, exit status {test.get('returncode')}")
         lines = [line for line in said(test).splitlines()
                  if line.strip() and not BORING.match(line)]
-        print("\n".join(lines[-TAIL:]))
+        if len(lines) > HEAD + TAIL:
+            lines[HEAD:-TAIL] = [f"[{len(lines) - HEAD - TAIL} lines left out]"]
+        print("\n".join(lines))
 
 
 main()
