@@ -291,7 +291,9 @@ def walk_is_not_slower_than_psql():
     ratio = medians["evpq-page"] / medians["psql"]
     print(f"# medians: evpq-page {medians['evpq-page']:.3f} s, psql {medians['psql']:.3f} s,"
           f" ratio {ratio:.2f}")
-    check(ratio <= 1.3, took)
+    # Until 16 psql fetches by cursor, as we do page by page; from 17 on it streams one query.
+    version = int(re.search(r"\d+", subprocess.check_output(["psql", "--version"], text=True))[0])
+    check(ratio <= (1.3 if version < 17 else 2.0), took)
 
 
 @case
