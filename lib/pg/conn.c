@@ -16,9 +16,9 @@
  * begun, is lost; so it is repeated until the statement has ended. What the
  * user left open is rolled back there too.
  *
- * CLOSING ends when the server has let go: it closes its end of the socket, of
- * which we keep a duplicate, when the backend no longer counts against any
- * limit. Else a new connection could be one too many. It has a bound, too.
+ * CLOSING ends when the server has let go: it closes its end of the socket when
+ * the backend no longer counts against any limit. Else a new connection could
+ * be one too many. It has a bound, too.
  *
  * Work that talks to libpq is done in the handlers of socket, timer and the
  * pump task; what the owner calls only changes lists and posts the pump. The
@@ -29,9 +29,8 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
 #include "base/mem.h"
 #include "pg/pq.h"
@@ -47,7 +46,7 @@ enum conn_state {
     CONN_IDLE,     /* nothing queued, nothing in flight */
     CONN_BUSY,     /* requests queued or in flight */
     CONN_DRAINING, /* an abandoned request is waited out, or a transaction rolled back */
-    CONN_CLOSING,  /* libpq's connection is closed; the server, or a cancel request, is not done */
+    CONN_CLOSING,  /* goodbye has been said; the server, or a cancel request, is not done */
     CONN_CLOSED,   /* the owner has been told */
     CONN_STATES,
 };
@@ -68,11 +67,10 @@ struct evpq__conn {
     void *owner;
     enum conn_state state;
     uint32_t cancel_timeout_ms;
-    PGconn *pg; /* NULL from CLOSING on */
+    PGconn *pg; /* NULL when the server has let go */
     struct evpq__cancel *cancel;
     struct evpq__notices *notices;
     struct evpq__io io;
-    int lingering; /* the duplicate in CLOSING; -1 when the server is gone */
     struct evpq__task pump, cancel_over;
     struct evpq__timer drain_limit;  /* runs in DRAINING and CLOSING */
     struct evpq__timer cancel_again; /* runs in DRAINING, between two requests */
@@ -126,7 +124,6 @@ struct evpq__conn *evpq__conn_new(struct evpq__loop *loop, struct evpq__helper *
         .state = CONN_IDLE,
         .cancel_timeout_ms = cancel_timeout_ms,
         .pg = dialed->pg,
-        .lingering = -1,
         .cancel = dialed->cancel,
         .notices = notices,
         .rollback = {.statement = {.sql = "ROLLBACK"}, .done = rollback_done},
@@ -200,7 +197,7 @@ static void drain_timers_stop(struct evpq__conn *conn)
 /* Last in each handler: nothing may touch `conn` after it. */
 static void closing_settle(struct evpq__conn *conn)
 {
-    if (conn->lingering >= 0 || evpq__cancel_running(conn->cancel))
+    if (conn->pg || evpq__cancel_running(conn->cancel))
         return;
     evpq__timer_stop(&conn->drain_limit);
     conn_enter(conn, CONN_CLOSED);
@@ -208,46 +205,55 @@ static void closing_settle(struct evpq__conn *conn)
     conn->class_->lost(conn->owner);
 }
 
-/* Says goodbye, and goes on listening until the server has hung up. */
-static void linger(struct evpq__conn *conn)
+/*
+ * The end of what we send. Not PQfinish(), which closes at once: the server is
+ * to be the first. Terminate is the protocol's word for it (message formats,
+ * 'X'); through TLS or GSS, where only libpq can speak, the end of the stream
+ * means the same to the server. False: there is nobody to say it to.
+ */
+static bool say_goodbye(struct evpq__conn *conn)
 {
+    static const char terminate[] = {'X', 0, 0, 0, 4};
     int fd = PQsocket(conn->pg);
-    if (fd >= 0 && PQstatus(conn->pg) == CONNECTION_OK)
-        conn->lingering = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    PQfinish(conn->pg);
-    conn->pg = NULL;
-    if (conn->lingering < 0)
-        return;
-    evpq__io_start(conn->loop, &conn->io, conn->lingering, EVPQ__READ);
-    evpq__timer_start(conn->loop, &conn->drain_limit,
-                      evpq__loop_deadline(conn->loop, conn->cancel_timeout_ms));
+    if (fd < 0 || PQstatus(conn->pg) != CONNECTION_OK)
+        return false;
+    if (!conn->unsent && !PQsslInUse(conn->pg) && !PQgssEncInUse(conn->pg) &&
+        send(fd, terminate, sizeof(terminate), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        return false;
+    return shutdown(fd, SHUT_WR) == 0;
 }
 
-static void linger_end(struct evpq__conn *conn)
+static void hang_up(struct evpq__conn *conn)
 {
     evpq__io_stop(&conn->io);
-    if (conn->lingering >= 0)
-        close(conn->lingering);
-    conn->lingering = -1;
-    closing_settle(conn);
+    PQfinish(conn->pg);
+    conn->pg = NULL;
 }
 
-static void linger_read(struct evpq__conn *conn)
+/* In CLOSING: whatever the server still says, until it hangs up. */
+static void closing_read(struct evpq__conn *conn)
 {
     char unread[16384];
-    ssize_t got = read(conn->lingering, unread, sizeof(unread));
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
-        linger_end(conn);
+    ssize_t got = recv(PQsocket(conn->pg), unread, sizeof(unread), MSG_DONTWAIT);
+    if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+        return;
+    hang_up(conn);
+    closing_settle(conn);
 }
 
 /* Everything under way is over, with what is known; nothing may touch `conn` after this. */
 static void conn_finish(struct evpq__conn *conn, const char *why)
 {
     conn_enter(conn, CONN_CLOSING);
-    evpq__io_stop(&conn->io);
     drain_timers_stop(conn);
     evpq__loop_unpost(conn->loop, &conn->pump);
-    linger(conn);
+    if (say_goodbye(conn)) {
+        evpq__io_change(&conn->io, EVPQ__READ);
+        evpq__timer_start(conn->loop, &conn->drain_limit,
+                          evpq__loop_deadline(conn->loop, conn->cancel_timeout_ms));
+    } else {
+        hang_up(conn);
+    }
     PQclear(conn->answer);
     conn->answer = NULL;
     struct evpq_error failure = conn->failure;
@@ -514,10 +520,12 @@ static void conn_settle(struct evpq__conn *conn)
 static void conn_on_drain_limit(struct evpq__timer *timer)
 {
     struct evpq__conn *conn = evpq__container_of(timer, struct evpq__conn, drain_limit);
-    if (conn->state == CONN_CLOSING)
-        linger_end(conn);
-    else
-        conn_finish(conn, "the server did not end a cancelled statement in time");
+    if (conn->state == CONN_CLOSING) {
+        hang_up(conn);
+        closing_settle(conn);
+        return;
+    }
+    conn_finish(conn, "the server did not end a cancelled statement in time");
 }
 
 static void conn_on_cancel_over(struct evpq__task *task)
@@ -565,7 +573,7 @@ static void conn_on_io(struct evpq__io *io, int events)
 {
     struct evpq__conn *conn = evpq__container_of(io, struct evpq__conn, io);
     if (conn->state == CONN_CLOSING) {
-        linger_read(conn);
+        closing_read(conn);
         return;
     }
     bool ok = true;

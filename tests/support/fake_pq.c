@@ -528,6 +528,12 @@ int PQsslInUse(PGconn *pg)
     return 0;
 }
 
+int PQgssEncInUse(PGconn *pg)
+{
+    (void)pg;
+    return 0;
+}
+
 void *PQsslStruct(PGconn *pg, const char *name)
 {
     (void)pg, (void)name;
