@@ -248,7 +248,7 @@ static void conn_finish(struct evpq__conn *conn, const char *why)
     drain_timers_stop(conn);
     evpq__loop_unpost(conn->loop, &conn->pump);
     if (say_goodbye(conn)) {
-        evpq__io_change(&conn->io, EVPQ__READ);
+        evpq__io_start(conn->loop, &conn->io, PQsocket(conn->pg), EVPQ__READ);
         evpq__timer_start(conn->loop, &conn->drain_limit,
                           evpq__loop_deadline(conn->loop, conn->cancel_timeout_ms));
     } else {
