@@ -137,26 +137,26 @@ static void tell_all_ways(void (*story)(void))
         (void)state;                                                                               \
         tell_all_ways(story);                                                                      \
     }
-STORY(a_query, a_query_survives_any_lack_of_memory)
-STORY(a_lease, a_lease_survives_any_lack_of_memory)
-STORY(a_timeout, a_timeout_survives_any_lack_of_memory)
-STORY(a_cancel, a_cancel_survives_any_lack_of_memory)
-STORY(an_outage, an_outage_survives_any_lack_of_memory)
-STORY(a_refusal, a_refusal_survives_any_lack_of_memory)
-STORY(a_loss, a_loss_survives_any_lack_of_memory)
-STORY(a_close_in_the_middle, a_close_survives_any_lack_of_memory)
+STORY(a_query, promise_10_a_query_survives_any_lack_of_memory)
+STORY(a_lease, promise_10_a_lease_survives_any_lack_of_memory)
+STORY(a_timeout, promise_10_a_timeout_survives_any_lack_of_memory)
+STORY(a_cancel, promise_10_a_cancel_survives_any_lack_of_memory)
+STORY(an_outage, promise_10_an_outage_survives_any_lack_of_memory)
+STORY(a_refusal, promise_10_a_refusal_survives_any_lack_of_memory)
+STORY(a_loss, promise_10_a_loss_survives_any_lack_of_memory)
+STORY(a_close_in_the_middle, promise_10_a_close_survives_any_lack_of_memory)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_query_survives_any_lack_of_memory),
-        cmocka_unit_test(a_lease_survives_any_lack_of_memory),
-        cmocka_unit_test(a_timeout_survives_any_lack_of_memory),
-        cmocka_unit_test(a_cancel_survives_any_lack_of_memory),
-        cmocka_unit_test(an_outage_survives_any_lack_of_memory),
-        cmocka_unit_test(a_refusal_survives_any_lack_of_memory),
-        cmocka_unit_test(a_loss_survives_any_lack_of_memory),
-        cmocka_unit_test(a_close_survives_any_lack_of_memory),
+        cmocka_unit_test(promise_10_a_query_survives_any_lack_of_memory),
+        cmocka_unit_test(promise_10_a_lease_survives_any_lack_of_memory),
+        cmocka_unit_test(promise_10_a_timeout_survives_any_lack_of_memory),
+        cmocka_unit_test(promise_10_a_cancel_survives_any_lack_of_memory),
+        cmocka_unit_test(promise_10_an_outage_survives_any_lack_of_memory),
+        cmocka_unit_test(promise_10_a_refusal_survives_any_lack_of_memory),
+        cmocka_unit_test(promise_10_a_loss_survives_any_lack_of_memory),
+        cmocka_unit_test(promise_10_a_close_survives_any_lack_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
