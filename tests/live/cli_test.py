@@ -548,13 +548,15 @@ def on_terminal(words, columns=80, only_stderr=False):
     return seen.decode()
 
 
-PROGRESS = r"\d+ rows, \d+ pages, \d+ rows/s, \d+\.\d s"
+PROGRESS = r"\d+ rows?, \d+ pages?, \d+ rows/s, \d+\.\d s"
 
 
 @case
 def progress_is_for_a_terminal_that_shows_no_rows():
     words = command("-f", "csv", "-n", "10", "--order-by", "id", f"{BIG} WHERE id <= 100")
-    check(re.search(rf"^\r100 rows, 10 pages, .* s *\r\n$", on_terminal(words, only_stderr=True)))
+    # Where it is slow, the line has been written before, and over.
+    check(re.search(rf"^(\r{PROGRESS} *)*\r100 rows, 10 pages, .* s *\r\n$",
+                    on_terminal(words, only_stderr=True)))
     check(not re.search(PROGRESS, on_terminal(words)))
     equal(Run(words).ends(0).err, "")
 
