@@ -7,7 +7,7 @@
  *    |                  |     waited out, rolled back     | broken
  *    +------------------+-----> CLOSING <-----------------+
  *       broken, closed             |
- *                                  v  the cancel request is over
+ *                                  v  server and cancel request are done, or the bound
  *                               CLOSED
  *
  * DRAINING ends when the abandoned statement's Sync is answered *and* its
