@@ -1,19 +1,53 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * The allocator is the process's: what is allocated travels between threads and
+ * outlives the object that made it. It may change only while nothing is held,
+ * so each block goes back to where it came from; `held` is how that is known.
+ */
 #include "base/mem.h"
 
+#include <evpq/error.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+static evpq_allocator hooks; /* both NULL: malloc() and free() */
+static atomic_size_t held;
+
+int evpq_set_allocator(const evpq_allocator *allocator)
+{
+    if (atomic_load(&held) > 0 || (allocator && (!allocator->allocate || !allocator->release)))
+        return EVPQ_EINVALID;
+    hooks = allocator ? *allocator : (evpq_allocator){0};
+    return EVPQ_OK;
+}
+
 void *evpq__alloc(size_t size)
 {
-    return calloc(1, size);
+    void *memory;
+    if (hooks.allocate) {
+        memory = hooks.allocate(size ? size : 1, hooks.user);
+        if (memory)
+            memset(memory, 0, size);
+    } else {
+        memory = calloc(1, size);
+    }
+    if (memory)
+        atomic_fetch_add_explicit(&held, 1, memory_order_relaxed);
+    return memory;
 }
 
 void evpq__free(void *memory)
 {
-    free(memory);
+    if (!memory)
+        return;
+    if (hooks.release)
+        hooks.release(memory, hooks.user);
+    else
+        free(memory);
+    atomic_fetch_sub_explicit(&held, 1, memory_order_relaxed);
 }
 
 char *evpq__strdup(const char *text)
