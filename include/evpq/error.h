@@ -36,7 +36,8 @@ EVPQ_BEGIN_DECLS
     X(ECONNECT, -7, "no connection could be made")                                                 \
     X(EDISCONNECTED, -8, "the connection was lost")                                                \
     X(ESERVER, -9, "the server reported an error, see the SQLSTATE")                               \
-    X(ETYPE, -10, "the value is of another type or out of range")
+    X(ETYPE, -10, "the value is of another type or out of range")                                  \
+    X(ETOOLARGE, -11, "the result is larger than max_result_bytes")
 
 /** What to do about a failure. EVPQ_OK is 0, all others are negative. */
 typedef enum evpq_code {
@@ -74,7 +75,11 @@ EVPQ_API const char *evpq_error_message(const evpq_error *err);
  */
 EVPQ_API evpq_fate evpq_error_fate(const evpq_error *err);
 
-/** True when nothing had been sent, so that running the statement again cannot do it twice. */
+/**
+ * True when running it again cannot do it twice, and may succeed: it was not sent, or it was rolled
+ * back for a passing reason (a timeout or cancel; SQLSTATE 40001, 40P01, 55P03 or class 53). Inside
+ * a transaction it is the whole transaction that has to be run again.
+ */
 EVPQ_API bool evpq_error_retry_safe(const evpq_error *err);
 
 /**

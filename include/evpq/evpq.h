@@ -77,6 +77,7 @@
 #include <evpq/pool.h>
 #include <evpq/query.h>
 #include <evpq/result.h>
+#include <evpq/trace.h>
 #include <evpq/value.h>
 
 #endif /* EVPQ_EVPQ_H */

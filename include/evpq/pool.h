@@ -22,7 +22,28 @@
  *
  * What a statement does to its session stays with the connection and meets the
  * next user of it: SET, temporary tables, advisory locks, LISTEN. Only open
- * transactions are ended. Use SET LOCAL in a transaction, and undo the rest.
+ * transactions are ended. Use SET LOCAL in a transaction, or ask for
+ * reset_session.
+ *
+ * Trouble
+ * -------
+ *
+ * A statement of the pool that certainly had no effect, because its connection
+ * was lost before it was sent, runs on another one, unseen, within its deadline.
+ * One that was sent and got no answer ends with EVPQ_EDISCONNECTED and the fate
+ * *unknown*: only the program knows whether it may run twice.
+ *
+ * A statement that times out or is cancelled calls back at once. What becomes of
+ * it on the server, and of its connection, is the cancel policy.
+ *
+ * Overload has three answers: EVPQ_EOVERLOADED from the call when max_waiters
+ * are waiting, EVPQ_EOVERLOADED from the callback when shed_target_ms is set and
+ * waiting takes longer, EVPQ_ETIMEOUT at acquire_timeout_ms. A server that
+ * cannot be reached is EVPQ_ECONNECT.
+ *
+ * A pool whose conninfo asks for target_session_attrs=read-write or primary
+ * replaces its connections when the server turns out to be read-only (SQLSTATE
+ * 25006, in_hot_standby).
  *
  * A pool belongs to one loop and to its thread. An open pool keeps ev_run()
  * running.
@@ -33,6 +54,7 @@
 #include <evpq/op.h>
 #include <evpq/query.h>
 #include <evpq/result.h>
+#include <evpq/trace.h>
 
 EVPQ_BEGIN_DECLS
 
@@ -71,11 +93,57 @@ typedef struct evpq_pool_options {
     uint32_t max_lifetime_ms;
     /** A failed dial fails all who wait, instead of being tried again meanwhile. */
     bool fail_fast;
+    /** Of statements that time out or are cancelled. */
+    evpq_cancel_policy cancel_policy;
+    /** Cancel requests at most; more are put off, as long as cancel_timeout_ms allows. Default 100.
+     */
+    uint32_t cancels_per_s;
+    /**
+     * The server gets a statement_timeout with each statement, in the same round trip: what is left
+     * of the deadline, less a tenth (100 ms at most). A statement that it stops ends with
+     * EVPQ_ETIMEOUT, *rolled back* instead of *unknown*, and its connection needs no cleaning.
+     * Statements that cannot run in a transaction block (VACUUM, CREATE DATABASE) are refused by
+     * the server then, SQLSTATE 25001: give them EVPQ_OFF. In a transaction of a lease it holds
+     * until the next statement. Default: off.
+     */
+    evpq_switch server_timeout;
+    /** A result larger than this, as it comes over the wire or as it is in memory, is
+     * EVPQ_ETOOLARGE. Its connection is closed. 0: no limit but libpq's. */
+    size_t max_result_bytes;
+    /** Before a connection serves its next user: DISCARD ALL. Costs two round trips each time. Not
+     * for PgBouncer's transaction mode. */
+    bool reset_session;
+    /** Shed waiters when the shortest wait of 100 ms was above this: those that have waited twice
+     * as long end with EVPQ_EOVERLOADED (CoDel as in folly/executors/Codel). 0: never. 5 is usual.
+     */
+    uint32_t shed_target_ms;
+    /** A lease held longer is counted, and traced with its tag. Default 60 s. */
+    uint32_t lease_overdue_ms;
+    /** What happens, as it happens; NULL: nothing is traced. See trace.h. */
+    evpq_trace_fn *on_trace;
+    /** Passed to on_trace as it is. */
+    void *trace_user;
+    /** Which kinds: a sum of evpq_trace_kind. 0: all. */
+    uint32_t trace_kinds;
 } evpq_pool_options;
 
 /** Options in place: EVPQ_POOL_OPTIONS(.conninfo = uri, .max_size = 8). C only. */
 #define EVPQ_POOL_OPTIONS(...)                                                                     \
     (&(const evpq_pool_options){.size = sizeof(evpq_pool_options), __VA_ARGS__})
+
+/** How to ask for a connection. Zero is the default of each field; nothing of it is kept. */
+typedef struct evpq_acquire_options {
+    /** sizeof(evpq_acquire_options); EVPQ_ACQUIRE_OPTIONS() sets it. */
+    size_t size;
+    /** From the call to the callback. 0: acquire_timeout_ms, or else half of query_timeout_ms. */
+    uint32_t timeout_ms;
+    /** What errors and traces call the lease, as "checkout": no data. 63 bytes of it are kept. */
+    const char *tag;
+} evpq_acquire_options;
+
+/** Options in place: EVPQ_ACQUIRE_OPTIONS(.timeout_ms = 100, .tag = "checkout"). C only. */
+#define EVPQ_ACQUIRE_OPTIONS(...)                                                                  \
+    (&(const evpq_acquire_options){.size = sizeof(evpq_acquire_options), __VA_ARGS__})
 
 /** What a pool has and has done, at one moment. */
 typedef struct evpq_pool_stats {
@@ -95,6 +163,13 @@ typedef struct evpq_pool_stats {
     uint64_t timeouts;        /**< operations that ended with EVPQ_ETIMEOUT */
     uint64_t canceled;        /**< operations that ended with EVPQ_ECANCELED */
     uint64_t overloaded;      /**< operations refused with EVPQ_EOVERLOADED */
+    uint64_t shed;            /**< operations that ended with it: shed_target_ms */
+    uint64_t reruns;          /**< statements that had no effect and were run again, unseen */
+    uint64_t cancels;         /**< cancel requests sent to the server */
+    uint64_t leases_overdue;  /**< leases that were held longer than lease_overdue_ms */
+    uint64_t expired;         /**< times that all connections were to be replaced */
+    uint64_t closed_expired;  /**< closed for that reason */
+    uint64_t too_large;       /**< results that were larger than max_result_bytes */
 } evpq_pool_stats;
 
 /** What evpq_pool_close() does with what is under way. */
@@ -170,8 +245,7 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pool_query(evpq_op **out, evpq_pool *pool,
  *
  * @param[out] out          a handle to cancel with; may be NULL
  * @param      pool         the pool
- * @param      timeout_ms   from now to the callback; 0: acquire_timeout_ms, or else half of
- * query_timeout_ms
+ * @param      options      NULL for all defaults
  * @param      on_acquired  runs once, from the loop, unless this call fails
  * @param      user         passed to on_acquired as it is
  *
@@ -179,7 +253,8 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pool_query(evpq_op **out, evpq_pool *pool,
  *         Everything else reaches on_acquired: EVPQ_ETIMEOUT, EVPQ_ECANCELED, EVPQ_ECLOSED,
  * EVPQ_ECONNECT.
  */
-EVPQ_API EVPQ_MUST_CHECK int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, uint32_t timeout_ms,
+EVPQ_API EVPQ_MUST_CHECK int evpq_pool_acquire(evpq_op **out, evpq_pool *pool,
+                                               const evpq_acquire_options *options,
                                                evpq_acquire_fn *on_acquired, void *user);
 
 /**
@@ -206,7 +281,26 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_lease_query(evpq_op **out, evpq_lease *lease,
  */
 EVPQ_API void evpq_lease_release(evpq_lease *lease);
 
-/** Fill in *stats, whose size the caller has set. EVPQ_EINVALID for NULL or another size. */
+/**
+ * Replace all connections made so far: after a change of password, address or configuration.
+ *
+ * What runs goes on; its connection is closed when it is given back. An idle connection stays until
+ * its replacement is there, where max_size leaves room for one.
+ *
+ * @return EVPQ_OK; EVPQ_EINVALID; EVPQ_ECLOSED
+ */
+EVPQ_API int evpq_pool_expire(evpq_pool *pool);
+
+/**
+ * Write what a pool has and does as one line: what the errors of its timeouts say. For the log,
+ * when a call returns EVPQ_EOVERLOADED.
+ *
+ * @return what it takes without the NUL, as snprintf(); `out` may be NULL when capacity is 0
+ */
+EVPQ_API size_t evpq_pool_describe(const evpq_pool *pool, char *out, size_t capacity);
+
+/** Fill in *stats, whose size the caller has set: a smaller one, of an older program, gets what it
+ * has room for. EVPQ_EINVALID for NULL or a larger size. */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pool_stats_get(const evpq_pool *pool, evpq_pool_stats *stats);
 
 /**

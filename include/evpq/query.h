@@ -23,6 +23,19 @@ typedef enum evpq_format {
     EVPQ_TEXT = 2,           /**< every type as the server writes it, for evpq_result_text() */
 } evpq_format;
 
+/** What happens on the server to a statement that has been sent when nobody waits for it any more.
+ */
+typedef enum evpq_cancel_policy {
+    /** A cancel request is sent; the connection is used again when the server has answered both. */
+    EVPQ_CANCEL_AND_KEEP = 0,
+    /** A cancel request is sent, and the connection closed: for poolers that tell clients apart,
+     * but not their requests. */
+    EVPQ_CANCEL_AND_CLOSE = 1,
+    /** The connection is closed, no request is sent: for poolers whose cancels may hit others. The
+     * server notices when it next writes, or by client_connection_check_interval. */
+    EVPQ_CLOSE_ONLY = 2,
+} evpq_cancel_policy;
+
 /** A statement, as EVPQ_QUERY() or a C++ caller fills it. Zero is the default of each field. */
 typedef struct evpq_query {
     /** sizeof(evpq_query); EVPQ_QUERY() sets it. */
@@ -39,6 +52,12 @@ typedef struct evpq_query {
     uint32_t timeout_ms;
     /** Of the result. Default: binary. */
     evpq_format format;
+    /** What errors and traces call it, as "checkout": no data. 63 bytes of it are kept. */
+    const char *tag;
+    /** As in evpq_pool_options, for this statement. Default: the pool's. */
+    evpq_switch server_timeout;
+    /** As in evpq_pool_options, for this statement. 0: the pool's. */
+    size_t max_result_bytes;
 } evpq_query;
 
 /**

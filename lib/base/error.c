@@ -138,9 +138,27 @@ evpq_fate evpq_error_fate(const evpq_error *err)
     return err && err->fate ? err->fate : EVPQ_NOT_SENT;
 }
 
+/* Reasons that pass by themselves (PostgreSQL manual, appendix A). */
+static bool passes(const char *sqlstate)
+{
+    static const char *const states[] = {
+        "40001", /* serialization_failure */
+        "40P01", /* deadlock_detected */
+        "55P03", /* lock_not_available */
+        "53",    /* the class: insufficient resources */
+    };
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+        if (strncmp(sqlstate, states[i], strlen(states[i])) == 0)
+            return true;
+    return false;
+}
+
 bool evpq_error_retry_safe(const evpq_error *err)
 {
-    return err && evpq_error_fate(err) == EVPQ_NOT_SENT;
+    if (!err || evpq_error_fate(err) == EVPQ_UNKNOWN)
+        return false;
+    return evpq_error_fate(err) == EVPQ_NOT_SENT || err->code == EVPQ_ETIMEOUT ||
+           err->code == EVPQ_ECANCELED || passes(evpq_error_sqlstate(err));
 }
 
 #define DETAIL_GETTER(field)                                                                       \

@@ -69,13 +69,14 @@ static inline void evpq__node_unlink(struct evpq__node *node)
 }
 
 /* The first node, NULL when the list is empty. */
-static inline struct evpq__node *evpq__list_first(struct evpq__list *list)
+static inline struct evpq__node *evpq__list_first(const struct evpq__list *list)
 {
     return evpq__list_empty(list) ? NULL : list->head.next;
 }
 
 /* The node behind `node`, NULL at the end. */
-static inline struct evpq__node *evpq__list_next(struct evpq__list *list, struct evpq__node *node)
+static inline struct evpq__node *evpq__list_next(const struct evpq__list *list,
+                                                 const struct evpq__node *node)
 {
     return node->next == &list->head ? NULL : node->next;
 }

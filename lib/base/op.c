@@ -3,10 +3,10 @@
 
 #include <assert.h>
 
-/* The one door between states: forward only. */
+/* The one door between states: forward, and from SENT back to WAITING. */
 static void op_enter(struct evpq_op *op, enum evpq__op_state next)
 {
-    assert(next > op->state);
+    assert(next > op->state || (op->state == EVPQ__OP_SENT && next == EVPQ__OP_WAITING));
     op->state = next;
 }
 
@@ -47,6 +47,12 @@ void evpq__op_sent(struct evpq_op *op)
 {
     op_enter(op, EVPQ__OP_SENT);
     evpq__op_limit(op, op->deadline_us);
+}
+
+void evpq__op_again(struct evpq_op *op)
+{
+    if (op->state == EVPQ__OP_SENT)
+        op_enter(op, EVPQ__OP_WAITING);
 }
 
 void evpq__op_finish(struct evpq_op *op)

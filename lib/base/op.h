@@ -14,8 +14,8 @@
  * class, and knows what it waits for.
  *
  *              start        finish            deliver
- *   WAITING ----------> SENT ------> FINISHED -------> DELIVERED
- *      |                               ^
+ *   WAITING <=========> SENT ------> FINISHED -------> DELIVERED
+ *      |      again                    ^
  *      +-------------------------------+  also by deadline, cancel, close
  */
 enum evpq__op_state {
@@ -55,6 +55,8 @@ void evpq__op_init(struct evpq_op *op, const struct evpq__op_class *class_, stru
 /* Is stopped with ETIMEOUT at this moment, at the latest: a stage shorter than the deadline. */
 void evpq__op_limit(struct evpq_op *op, int64_t at_us);
 void evpq__op_sent(struct evpq_op *op);
+/* It had no effect there, and waits once more; its deadline stays. */
+void evpq__op_again(struct evpq_op *op);
 static inline bool evpq__op_finished(const struct evpq_op *op)
 {
     return op->state >= EVPQ__OP_FINISHED;

@@ -1,111 +1,48 @@
 /* SPDX-License-Identifier: MIT */
 /*
- *            submit              abandoned, or recycled unclean
- *   IDLE <===========> BUSY ----------------------> DRAINING
- *    |  last one done   |                            |    |
- *    |<-----------------|----------------------------+    | the bound, or
- *    |                  |     waited out, rolled back     | broken
- *    +------------------+-----> CLOSING <-----------------+
- *       broken, closed             |
- *                                  v  server and cancel request are done, or the bound
- *                               CLOSED
- *
- * DRAINING ends when the abandoned statement's Sync is answered *and* its
- * cancel request is over: a request that reaches the server late would hit
- * whatever runs then. One that reaches it too early, before the statement has
- * begun, is lost; so it is repeated until the statement has ended. What the
- * user left open is rolled back there too.
- *
- * CLOSING ends when the server has let go: it closes its end of the socket when
- * the backend no longer counts against any limit. Else a new connection could
- * be one too many. It has a bound, too.
+ * Sending and answers. The machine is drawn in conn_parts.h.
  *
  * Work that talks to libpq is done in the handlers of socket, timer and the
  * pump task; what the owner calls only changes lists and posts the pump. The
  * pump runs right before the loop blocks, so that all of one turn is flushed
  * at once.
  */
-#include "pg/conn.h"
-
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/mem.h"
+#include "pg/conn_parts.h"
 #include "pg/pq.h"
 
 /* A result above this leaves libpq with a buffer of that size for good. */
 enum { WORN_BYTES = 8 * 1024 * 1024 };
-/* The pause before a cancel request is repeated; doubled each time. */
-enum { CANCEL_AGAIN_MS = 50 };
-/* Statements of one connection in flight. */
-enum { DEPTH = 1 };
+/* What a server may say to an idle connection: notices, notifications, parameters. */
+enum { IDLE_BYTES = 1024 * 1024 };
 
-enum conn_state {
-    CONN_IDLE,     /* nothing queued, nothing in flight */
-    CONN_BUSY,     /* requests queued or in flight */
-    CONN_DRAINING, /* an abandoned request is waited out, or a transaction rolled back */
-    CONN_CLOSING,  /* goodbye has been said; the server, or a cancel request, is not done */
-    CONN_CLOSED,   /* the owner has been told */
-    CONN_STATES,
-};
-
-#define TO(state) (1u << CONN_##state)
-static const unsigned legal_moves[CONN_STATES] = {
-    [CONN_IDLE] = TO(BUSY) | TO(DRAINING) | TO(CLOSING),
-    [CONN_BUSY] = TO(IDLE) | TO(DRAINING) | TO(CLOSING),
-    [CONN_DRAINING] = TO(IDLE) | TO(BUSY) | TO(CLOSING),
-    [CONN_CLOSING] = TO(CLOSED),
-    [CONN_CLOSED] = 0,
-};
-
-struct evpq__conn {
-    struct evpq__loop *loop;
-    struct evpq__helper *helper;
-    const struct evpq__conn_class *class_;
-    void *owner;
-    enum conn_state state;
-    uint32_t cancel_timeout_ms;
-    PGconn *pg; /* NULL when the server has let go */
-    struct evpq__cancel *cancel;
-    struct evpq__notices *notices;
-    struct evpq__io io;
-    struct evpq__task pump, cancel_over;
-    struct evpq__timer drain_limit;  /* runs in DRAINING and CLOSING */
-    struct evpq__timer cancel_again; /* runs in DRAINING, between two requests */
-    int64_t drain_until_us;
-    uint32_t cancel_pause_ms;
-    struct evpq__list queued, sent;
-    size_t in_flight; /* length of sent */
-    bool recycled;    /* given back by its user; DRAINING ends in `clean` */
-    bool closing;     /* the pump is to close it */
-    bool unsent;      /* libpq has bytes that the socket did not take */
-    bool worn;
-
-    /* What has come for the first of `sent`, before its Sync. */
-    PGresult *answer;
-    struct evpq_error failure;
-
-    struct evpq__request rollback;
+#define TO(state) (1u << EVPQ__CONN_##state)
+static const unsigned legal_moves[EVPQ__CONN_STATES] = {
+    [EVPQ__CONN_IDLE] = TO(BUSY) | TO(DRAINING) | TO(CLOSING),
+    [EVPQ__CONN_BUSY] = TO(IDLE) | TO(DRAINING) | TO(CLOSING),
+    [EVPQ__CONN_DRAINING] = TO(IDLE) | TO(BUSY) | TO(CLOSING),
+    [EVPQ__CONN_CLOSING] = TO(CLOSED),
+    [EVPQ__CONN_CLOSED] = 0,
 };
 
 static void conn_pump(struct evpq__task *task);
-static void conn_on_cancel_over(struct evpq__task *task);
-static void conn_on_drain_limit(struct evpq__timer *timer);
-static void conn_on_cancel_again(struct evpq__timer *timer);
 static void conn_on_io(struct evpq__io *io, int events);
-static void rollback_done(struct evpq__request *request, struct evpq_result *result,
-                          struct evpq_error *error);
 
-static void conn_enter(struct evpq__conn *conn, enum conn_state next)
+void evpq__conn_enter(struct evpq__conn *conn, enum evpq__conn_state next)
 {
     assert(legal_moves[conn->state] & (1u << next));
     conn->state = next;
+    conn->idle_before = 0;
 }
 
 struct evpq__conn *evpq__conn_new(struct evpq__loop *loop, struct evpq__helper *helper,
-                                  struct evpq__dialed *dialed, uint32_t cancel_timeout_ms,
+                                  struct evpq__dialed *dialed, const struct evpq__conn_rules *rules,
                                   const struct evpq__conn_class *class_, void *owner)
 {
     struct evpq__conn *conn = evpq__alloc(sizeof(*conn));
@@ -119,23 +56,20 @@ struct evpq__conn *evpq__conn_new(struct evpq__loop *loop, struct evpq__helper *
     *conn = (struct evpq__conn){
         .loop = loop,
         .helper = helper,
+        .rules = rules,
         .class_ = class_,
         .owner = owner,
-        .state = CONN_IDLE,
-        .cancel_timeout_ms = cancel_timeout_ms,
+        .state = EVPQ__CONN_IDLE,
         .pg = dialed->pg,
+        .backend_pid = PQbackendPID(dialed->pg),
         .cancel = dialed->cancel,
         .notices = notices,
-        .rollback = {.statement = {.sql = "ROLLBACK"}, .done = rollback_done},
     };
     evpq__list_init(&conn->queued);
     evpq__list_init(&conn->sent);
-    evpq__node_init(&conn->rollback.node);
     evpq__task_init(&conn->pump, conn_pump);
-    evpq__task_init(&conn->cancel_over, conn_on_cancel_over);
-    evpq__timer_init(&conn->drain_limit, conn_on_drain_limit);
-    evpq__timer_init(&conn->cancel_again, conn_on_cancel_again);
     evpq__io_init(&conn->io, conn_on_io);
+    evpq__drain_init(conn);
     PQsetNoticeReceiver(conn->pg, evpq__notices_receive, notices);
     evpq__io_start(loop, &conn->io, PQsocket(conn->pg), EVPQ__READ);
     return conn;
@@ -145,16 +79,25 @@ void evpq__conn_free(struct evpq__conn *conn)
 {
     if (!conn)
         return;
-    assert(conn->state == CONN_CLOSED);
+    assert(conn->state == EVPQ__CONN_CLOSED);
     evpq__cancel_free(conn->cancel);
     evpq__notices_unref(conn->notices);
     evpq__free(conn);
 }
 
+/* What is known of it */
+
 bool evpq__conn_alive(const struct evpq__conn *conn)
 {
-    return conn->state < CONN_CLOSING && !conn->closing && PQstatus(conn->pg) == CONNECTION_OK &&
+    return conn->state < EVPQ__CONN_CLOSING && !conn->why && PQstatus(conn->pg) == CONNECTION_OK &&
            !conn->notices->fatal;
+}
+
+bool evpq__conn_quiet(const struct evpq__conn *conn)
+{
+    char byte;
+    ssize_t got = recv(PQsocket(conn->pg), &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT);
+    return got < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
 bool evpq__conn_worn(const struct evpq__conn *conn)
@@ -162,118 +105,76 @@ bool evpq__conn_worn(const struct evpq__conn *conn)
     return conn->worn;
 }
 
-static void post_pump(struct evpq__conn *conn)
+bool evpq__conn_proven(const struct evpq__conn *conn)
 {
-    if (conn->state < CONN_CLOSING)
+    return conn->proven;
+}
+
+bool evpq__conn_read_only(const struct evpq__conn *conn)
+{
+    return conn->pg && evpq__pq_read_only(conn->pg);
+}
+
+int evpq__conn_backend_pid(const struct evpq__conn *conn)
+{
+    return conn->backend_pid;
+}
+
+static const char why_broken[] = "broken";
+
+bool evpq__conn_broken(const struct evpq__conn *conn)
+{
+    return conn->why == why_broken;
+}
+
+const char *evpq__conn_why(const struct evpq__conn *conn)
+{
+    return conn->why ? conn->why : "";
+}
+
+void evpq__conn_post_pump(struct evpq__conn *conn)
+{
+    if (conn->state < EVPQ__CONN_CLOSING)
         evpq__loop_post(conn->loop, EVPQ__FLUSH, &conn->pump);
 }
 
-/* Closing */
-
-/* The end of `request`, which is on no list any more. */
-static void request_over(struct evpq__request *request, struct evpq_result *result,
-                         struct evpq_error *error)
+void evpq__conn_close_for(struct evpq__conn *conn, const char *why)
 {
+    if (!conn->why)
+        conn->why = why;
+    evpq__conn_post_pump(conn);
+}
+
+void evpq__conn_close(struct evpq__conn *conn)
+{
+    evpq__conn_close_for(conn, "closed");
+}
+
+struct evpq__request *evpq__conn_head(struct evpq__conn *conn)
+{
+    struct evpq__node *first = evpq__list_first(&conn->sent);
+    return first ? evpq__container_of(first, struct evpq__request, node) : NULL;
+}
+
+void evpq__conn_request_over(struct evpq__request *request, struct evpq_result *result,
+                             struct evpq_error *error)
+{
+    request->in_flight = false;
     request->done(request, result, error);
     evpq__error_clear(error);
 }
 
-static void fail_all(struct evpq__list *requests, evpq_fate fate, const char *why)
-{
-    struct evpq__node *node;
-    while ((node = evpq__list_pop_front(requests))) {
-        struct evpq_error error = {0};
-        evpq__error_set(&error, EVPQ_EDISCONNECTED, fate, "%s", why);
-        request_over(evpq__container_of(node, struct evpq__request, node), NULL, &error);
-    }
-}
+/* Answers */
 
-static void drain_timers_stop(struct evpq__conn *conn)
-{
-    evpq__timer_stop(&conn->drain_limit);
-    evpq__timer_stop(&conn->cancel_again);
-}
-
-/* Last in each handler: nothing may touch `conn` after it. */
-static void closing_settle(struct evpq__conn *conn)
-{
-    if (conn->pg || evpq__cancel_running(conn->cancel))
-        return;
-    evpq__timer_stop(&conn->drain_limit);
-    conn_enter(conn, CONN_CLOSED);
-    evpq__loop_unpost(conn->loop, &conn->cancel_over);
-    conn->class_->lost(conn->owner);
-}
-
-/*
- * The end of what we send. Not PQfinish(), which closes at once: the server is
- * to be the first. Terminate is the protocol's word for it (message formats,
- * 'X'); through TLS or GSS, where only libpq can speak, the end of the stream
- * means the same to the server. False: there is nobody to say it to.
- */
-static bool say_goodbye(struct evpq__conn *conn)
-{
-    static const char terminate[] = {'X', 0, 0, 0, 4};
-    int fd = PQsocket(conn->pg);
-    if (fd < 0 || PQstatus(conn->pg) != CONNECTION_OK)
-        return false;
-    if (!conn->unsent && !PQsslInUse(conn->pg) && !PQgssEncInUse(conn->pg) &&
-        send(fd, terminate, sizeof(terminate), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        return false;
-    return shutdown(fd, SHUT_WR) == 0;
-}
-
-static void hang_up(struct evpq__conn *conn)
-{
-    evpq__io_stop(&conn->io);
-    PQfinish(conn->pg);
-    conn->pg = NULL;
-}
-
-/* In CLOSING: whatever the server still says, until it hangs up. */
-static void closing_read(struct evpq__conn *conn)
-{
-    char unread[16384];
-    ssize_t got = recv(PQsocket(conn->pg), unread, sizeof(unread), MSG_DONTWAIT);
-    if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
-        return;
-    hang_up(conn);
-    closing_settle(conn);
-}
-
-/* Everything under way is over, with what is known; nothing may touch `conn` after this. */
-static void conn_finish(struct evpq__conn *conn, const char *why)
-{
-    conn_enter(conn, CONN_CLOSING);
-    drain_timers_stop(conn);
-    evpq__loop_unpost(conn->loop, &conn->pump);
-    if (say_goodbye(conn)) {
-        evpq__io_start(conn->loop, &conn->io, PQsocket(conn->pg), EVPQ__READ);
-        evpq__timer_start(conn->loop, &conn->drain_limit,
-                          evpq__loop_deadline(conn->loop, conn->cancel_timeout_ms));
-    } else {
-        hang_up(conn);
-    }
-    PQclear(conn->answer);
-    conn->answer = NULL;
-    struct evpq_error failure = conn->failure;
-    conn->failure = (struct evpq_error){0};
-    conn->in_flight = 0;
-    if (failure.code != EVPQ_OK && !evpq__list_empty(&conn->sent))
-        request_over(
-            evpq__container_of(evpq__list_pop_front(&conn->sent), struct evpq__request, node), NULL,
-            &failure);
-    evpq__error_clear(&failure);
-    fail_all(&conn->sent, EVPQ_UNKNOWN, why);
-    fail_all(&conn->queued, EVPQ_NOT_SENT, why);
-    closing_settle(conn);
-}
-
+/* The error as the server tells it, or as what we know of the request makes it. */
 static void keep_failure(struct evpq__conn *conn, const PGresult *result)
 {
+    struct evpq__request *head = evpq__conn_head(conn);
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     evpq_code code = EVPQ_EDISCONNECTED;
     evpq_fate fate = EVPQ_UNKNOWN;
+    const char *message = NULL;
     /* An error refuses the statement; anything worse takes the session along, perhaps after a
      * commit. */
     if (severity && strcmp(severity, "ERROR") == 0) {
@@ -283,86 +184,92 @@ static void keep_failure(struct evpq__conn *conn, const PGresult *result)
         /* libpq's own; while the connection lives it has only one reason. */
         code = EVPQ_ENOMEM;
     }
-    evpq__result_error(&conn->failure, code, fate, result);
-}
-
-/*
- * The connection is bad. The server's last words may still be in libpq, and of
- * several errors the first tells most; anything else that comes now may be
- * made up (a SELECT ends as COMMAND_OK without rows) and is not believed.
- */
-static void conn_broken(struct evpq__conn *conn)
-{
-    /* A bad connection has no socket to block on; the bound is against NULLs for ever. */
-    for (size_t nulls = 0; nulls < 2 && PQsocket(conn->pg) < 0;) {
-        PGresult *result = PQgetResult(conn->pg);
-        if (result && PQresultStatus(result) == PGRES_FATAL_ERROR && !evpq__list_empty(&conn->sent))
-            keep_failure(conn, result);
-        nulls = result ? 0 : nulls + 1;
-        PQclear(result);
+    bool canceled = sqlstate && strcmp(sqlstate, "57014") == 0; /* query_canceled */
+    if (canceled && head->limit_ms && evpq__loop_now(conn->loop) >= head->limit_us) {
+        code = EVPQ_ETIMEOUT;
+        message = "the server stopped the statement at the statement_timeout that evpq gave it";
+    } else if (canceled && conn->state == EVPQ__CONN_DRAINING && !head->abandoned) {
+        head->victim = true;
+    } else if (sqlstate && strcmp(sqlstate, "25001") == 0 && head->limit_ms) {
+        message =
+            "this statement cannot run with a statement_timeout of evpq's, which makes it part "
+            "of a transaction: set its server_timeout to EVPQ_OFF";
     }
-    char why[512], sqlstate[6];
-    evpq__pq_tidy_message(PQerrorMessage(conn->pg), why, sizeof(why), sqlstate);
-    conn_finish(conn, why[0] ? why : "the connection was lost");
+    evpq__result_error(&conn->failure, code, fate, result, message);
 }
 
-void evpq__conn_close(struct evpq__conn *conn)
+static bool too_large(const struct evpq__request *request, const PGresult *answer)
 {
-    conn->closing = true;
-    post_pump(conn);
+    return request->max_bytes && answer && PQresultMemorySize(answer) > request->max_bytes;
 }
 
-/* Answers */
-
-static struct evpq__request *head(struct evpq__conn *conn)
+static void set_too_large(const struct evpq__request *request, struct evpq_error *err)
 {
-    struct evpq__node *first = evpq__list_first(&conn->sent);
-    return first ? evpq__container_of(first, struct evpq__request, node) : NULL;
+    evpq__error_set(err, EVPQ_ETOOLARGE, EVPQ_UNKNOWN,
+                    "the result is larger than max_result_bytes, %zu", request->max_bytes);
+}
+
+/* A request that becomes the head: from here on its answer comes. */
+static void head_begin(struct evpq__conn *conn)
+{
+    struct evpq__request *head = evpq__conn_head(conn);
+    if (!head || !head->max_bytes)
+        return;
+    evpq__pq_count_received(conn->pg, &conn->received);
+    head->received_before = conn->received;
 }
 
 /* The Sync of the head is answered: only now is its outcome final. */
 static void head_over(struct evpq__conn *conn)
 {
-    struct evpq__request *request = head(conn);
+    struct evpq__request *request = evpq__conn_head(conn);
     PGresult *answer = conn->answer;
     struct evpq_error failure = conn->failure;
     conn->answer = NULL;
     conn->failure = (struct evpq_error){0};
+    conn->proven = true;
     evpq__node_unlink(&request->node);
     conn->in_flight--;
-    if (conn->state == CONN_BUSY && conn->in_flight == 0 && evpq__list_empty(&conn->queued))
-        conn_enter(conn, CONN_IDLE);
+    if (conn->state == EVPQ__CONN_BUSY && conn->in_flight == 0 && evpq__list_empty(&conn->queued))
+        evpq__conn_enter(conn, EVPQ__CONN_IDLE);
+    head_begin(conn);
     struct evpq_result *result = NULL;
+    if (failure.code == EVPQ_OK && too_large(request, answer))
+        set_too_large(request, &failure);
+    conn->worn = conn->worn || (answer && PQresultMemorySize(answer) > WORN_BYTES);
     if (failure.code != EVPQ_OK) {
         PQclear(answer);
     } else if (!answer) {
         evpq__error_set(&failure, EVPQ_EDISCONNECTED, EVPQ_UNKNOWN,
                         "the server ended the statement without a result");
     } else {
-        conn->worn = conn->worn || PQresultMemorySize(answer) > WORN_BYTES;
         result = evpq__result_new(answer, conn->notices);
         if (!result)
             evpq__error_set(&failure, EVPQ_ENOMEM, EVPQ_UNKNOWN,
                             "the statement succeeded, but its result found no memory");
     }
-    request_over(request, result, &failure);
+    evpq__conn_request_over(request, result, &failure);
 }
 
 /* False: libpq and we disagree about what is under way, or it is something we cannot end. */
 static bool take_result(struct evpq__conn *conn, PGresult *result)
 {
-    ExecStatusType status = PQresultStatus(result);
-    bool expected = head(conn) != NULL;
-    switch (status) {
+    struct evpq__request *head = evpq__conn_head(conn);
+    switch (PQresultStatus(result)) {
     case PGRES_PIPELINE_SYNC:
         PQclear(result);
-        if (expected)
+        if (head)
             head_over(conn);
-        return expected;
+        return head != NULL;
     case PGRES_TUPLES_OK:
     case PGRES_COMMAND_OK:
     case PGRES_EMPTY_QUERY:
-        if (expected && !conn->answer) {
+        if (head && head->preludes > 0) {
+            head->preludes--;
+            PQclear(result);
+            return true;
+        }
+        if (head && !conn->answer) {
             conn->answer = result;
             return true;
         }
@@ -374,10 +281,10 @@ static bool take_result(struct evpq__conn *conn, PGresult *result)
                         "COPY is not possible as a query");
         break;
     default:
-        if (expected)
+        if (head)
             keep_failure(conn, result);
         PQclear(result);
-        return expected;
+        return head != NULL;
     }
     PQclear(result);
     return false;
@@ -390,7 +297,7 @@ static bool conn_collect(struct evpq__conn *conn)
     for (int nulls = 0; nulls < 2 && !PQisBusy(conn->pg);) {
         PGresult *result = PQgetResult(conn->pg);
         if (PQstatus(conn->pg) == CONNECTION_BAD) {
-            if (result && PQresultStatus(result) == PGRES_FATAL_ERROR && head(conn))
+            if (result && PQresultStatus(result) == PGRES_FATAL_ERROR && evpq__conn_head(conn))
                 keep_failure(conn, result);
             PQclear(result);
             return false;
@@ -405,7 +312,81 @@ static bool conn_collect(struct evpq__conn *conn)
     return PQstatus(conn->pg) == CONNECTION_OK;
 }
 
+/*
+ * The connection is bad. The server's last words may still be in libpq, and of
+ * several errors the first tells most; anything else that comes now may be
+ * made up (a SELECT ends as COMMAND_OK without rows) and is not believed.
+ */
+static void conn_broken(struct evpq__conn *conn)
+{
+    /* A bad connection has no socket to block on; the bound is against NULLs for ever. */
+    for (size_t nulls = 0; nulls < 2 && PQsocket(conn->pg) < 0;) {
+        PGresult *result = PQgetResult(conn->pg);
+        if (result && PQresultStatus(result) == PGRES_FATAL_ERROR && evpq__conn_head(conn))
+            keep_failure(conn, result);
+        nulls = result ? 0 : nulls + 1;
+        PQclear(result);
+    }
+    char message[512], sqlstate[6];
+    evpq__pq_tidy_message(PQerrorMessage(conn->pg), message, sizeof(message), sqlstate);
+    if (!conn->why)
+        conn->why = why_broken;
+    evpq__closing_begin(conn, message[0] ? message : "the connection was lost");
+}
+
 /* Sending */
+
+/* In the transaction of the statement, so it is gone after it; or in the user's, until it ends. */
+static bool send_timeout(struct evpq__conn *conn, const char *milliseconds)
+{
+    if (PQtransactionStatus(conn->pg) != PQTRANS_INTRANS) {
+        /* SET LOCAL would make the server log a warning here. */
+        return PQsendQueryParams(conn->pg, "SELECT set_config('statement_timeout',$1,true)", 1,
+                                 NULL, &milliseconds, NULL, NULL, 0);
+    }
+    /* Not a SELECT: SET TRANSACTION has to come before the first one. */
+    char sql[64];
+    snprintf(sql, sizeof(sql), "SET LOCAL statement_timeout TO %s", milliseconds);
+    return PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL, 0);
+}
+
+/* What is left of the deadline, less a tenth, so that the server is the first to stop. */
+static uint32_t server_limit_ms(const struct evpq__conn *conn, const struct evpq__request *request)
+{
+    enum { MARGIN_MAX_MS = 100 };
+    if (!request->server_timeout || request->deadline_us == EVPQ__NO_DEADLINE)
+        return 0;
+    int64_t left_ms = (request->deadline_us - evpq__loop_now(conn->loop)) / 1000;
+    int64_t margin_ms = left_ms / 10 < MARGIN_MAX_MS ? left_ms / 10 : MARGIN_MAX_MS;
+    int64_t limit_ms = left_ms - margin_ms;
+    return limit_ms < 1 ? 1 : limit_ms > INT32_MAX ? INT32_MAX : (uint32_t)limit_ms;
+}
+
+/* The server's own limit, ahead of the statement and before the same Sync. */
+static bool send_prelude(struct evpq__conn *conn, struct evpq__request *request)
+{
+    PGTransactionStatusType transaction = PQtransactionStatus(conn->pg);
+    if (transaction == PQTRANS_IDLE)
+        conn->local_timeout = false;
+    request->limit_ms = 0;
+    /* A failed transaction takes nothing but its end. */
+    if (transaction == PQTRANS_INERROR || evpq__statement_begins(&request->statement))
+        return true;
+    request->limit_ms = server_limit_ms(conn, request);
+    if (request->limit_ms) {
+        char milliseconds[16];
+        snprintf(milliseconds, sizeof(milliseconds), "%u", request->limit_ms);
+        request->limit_us = evpq__loop_now(conn->loop) + (int64_t)request->limit_ms * 1000;
+        request->preludes = 1;
+        conn->local_timeout = transaction == PQTRANS_INTRANS;
+        return send_timeout(conn, milliseconds);
+    }
+    if (!conn->local_timeout)
+        return true;
+    conn->local_timeout = false;
+    request->preludes = 1;
+    return send_timeout(conn, "DEFAULT");
+}
 
 /* False: libpq has taken a part at most, and nothing can be said of the rest. */
 static bool send_request(struct evpq__conn *conn, struct evpq__request *request)
@@ -416,16 +397,22 @@ static bool send_request(struct evpq__conn *conn, struct evpq__request *request)
     evpq__node_unlink(&request->node);
     evpq__list_push_back(&conn->sent, &request->node);
     conn->in_flight++;
-    return PQsendQueryParams(conn->pg, s->sql, s->params.count, s->params.types, s->params.values,
+    request->in_flight = true;
+    request->abandoned = request->cancel_tried = request->victim = false;
+    conn->used = true;
+    if (conn->in_flight == 1)
+        head_begin(conn);
+    return send_prelude(conn, request) &&
+           PQsendQueryParams(conn->pg, s->sql, s->params.count, s->params.types, s->params.values,
                              s->params.lengths, s->params.formats, s->binary_result) &&
            evpq__pq_send_sync(conn->pg);
 }
 
 static bool may_send(const struct evpq__conn *conn, const struct evpq__request *request)
 {
-    if (conn->unsent || conn->notices->fatal || conn->in_flight >= DEPTH)
+    if (conn->unsent || conn->notices->fatal || conn->in_flight >= conn->rules->depth)
         return false;
-    return conn->state == CONN_BUSY || request == &conn->rollback;
+    return conn->state == EVPQ__CONN_BUSY || request == &conn->cleaning;
 }
 
 static bool send_queued(struct evpq__conn *conn)
@@ -443,104 +430,13 @@ static bool send_queued(struct evpq__conn *conn)
     return unsent >= 0;
 }
 
-/* Draining */
-
-static void drain_begin(struct evpq__conn *conn)
+void evpq__conn_submit(struct evpq__conn *conn, struct evpq__request *request)
 {
-    if (conn->state == CONN_DRAINING)
-        return;
-    conn_enter(conn, CONN_DRAINING);
-    conn->drain_until_us = evpq__loop_deadline(conn->loop, conn->cancel_timeout_ms);
-    conn->cancel_pause_ms = CANCEL_AGAIN_MS;
-    evpq__timer_start(conn->loop, &conn->drain_limit, conn->drain_until_us);
-}
-
-/* Cancels what runs on the server, unless it is our own ROLLBACK. */
-static void drain_cancel(struct evpq__conn *conn)
-{
-    if (!evpq__cancel_running(conn->cancel) && head(conn) && head(conn) != &conn->rollback)
-        evpq__cancel_start(conn->cancel, conn->helper, conn->loop, conn->drain_until_us,
-                           &conn->cancel_over);
-}
-
-static void conn_on_cancel_again(struct evpq__timer *timer)
-{
-    drain_cancel(evpq__container_of(timer, struct evpq__conn, cancel_again));
-}
-
-static void drain_end(struct evpq__conn *conn)
-{
-    drain_timers_stop(conn);
-    if (evpq__list_empty(&conn->queued)) {
-        conn_enter(conn, CONN_IDLE);
-    } else {
-        conn_enter(conn, CONN_BUSY);
-        post_pump(conn);
-    }
-}
-
-static bool outside_transaction(const struct evpq__conn *conn)
-{
-    return PQtransactionStatus(conn->pg) == PQTRANS_IDLE;
-}
-
-static void rollback_done(struct evpq__request *request, struct evpq_result *result,
-                          struct evpq_error *error)
-{
-    struct evpq__conn *conn = evpq__container_of(request, struct evpq__conn, rollback);
-    (void)error;
-    if (!result || !outside_transaction(conn))
-        conn->closing = true;
-    evpq_result_free(result);
-}
-
-/* One step towards a clean connection, when the time has come for it. Last in each handler. */
-static void conn_settle(struct evpq__conn *conn)
-{
-    if (conn->closing) {
-        conn_finish(conn, "the connection was closed");
-        return;
-    }
-    if (conn->state != CONN_DRAINING || conn->in_flight > 0 || evpq__cancel_running(conn->cancel))
-        return;
-    if (conn->recycled && !outside_transaction(conn)) {
-        if (evpq__node_linked(&conn->rollback.node))
-            return;
-        evpq__list_push_back(&conn->queued, &conn->rollback.node);
-        post_pump(conn);
-        return;
-    }
-    drain_end(conn);
-    if (conn->recycled) {
-        conn->recycled = false;
-        conn->class_->clean(conn->owner);
-    }
-}
-
-static void conn_on_drain_limit(struct evpq__timer *timer)
-{
-    struct evpq__conn *conn = evpq__container_of(timer, struct evpq__conn, drain_limit);
-    if (conn->state == CONN_CLOSING) {
-        hang_up(conn);
-        closing_settle(conn);
-        return;
-    }
-    conn_finish(conn, "the server did not end a cancelled statement in time");
-}
-
-static void conn_on_cancel_over(struct evpq__task *task)
-{
-    struct evpq__conn *conn = evpq__container_of(task, struct evpq__conn, cancel_over);
-    if (conn->state == CONN_CLOSING) {
-        closing_settle(conn);
-        return;
-    }
-    if (conn->state == CONN_DRAINING && conn->in_flight > 0) {
-        evpq__timer_start(conn->loop, &conn->cancel_again,
-                          evpq__loop_deadline(conn->loop, conn->cancel_pause_ms));
-        conn->cancel_pause_ms *= 2;
-    }
-    conn_settle(conn);
+    assert(conn->state < EVPQ__CONN_CLOSING);
+    evpq__list_push_back(&conn->queued, &request->node);
+    if (conn->state == EVPQ__CONN_IDLE)
+        evpq__conn_enter(conn, EVPQ__CONN_BUSY);
+    evpq__conn_post_pump(conn);
 }
 
 /* The handlers */
@@ -556,86 +452,57 @@ static void conn_after_libpq(struct evpq__conn *conn, bool ok)
         return;
     }
     evpq__io_change(&conn->io, conn->unsent ? EVPQ__READ | EVPQ__WRITE : EVPQ__READ);
-    conn_settle(conn);
+    evpq__drain_settle(conn);
 }
 
 static void conn_pump(struct evpq__task *task)
 {
     struct evpq__conn *conn = evpq__container_of(task, struct evpq__conn, pump);
-    bool ok = conn->closing || send_queued(conn);
+    bool ok = conn->why || send_queued(conn);
     /* A flush that could not write may have read. */
     if (ok && conn->unsent)
         ok = conn_collect(conn);
     conn_after_libpq(conn, ok);
 }
 
+/* Before it is read: has more come than was asked for? */
+static void count_flood(struct evpq__conn *conn)
+{
+    struct evpq__request *head = evpq__conn_head(conn);
+    bool idle = conn->state == EVPQ__CONN_IDLE;
+    if (!idle && !(head && head->max_bytes))
+        return;
+    evpq__pq_count_received(conn->pg, &conn->received);
+    if (idle && conn->idle_before == 0)
+        conn->idle_before = conn->received;
+    if (idle && conn->received - conn->idle_before > IDLE_BYTES) {
+        evpq__conn_close_for(conn, "flooded while idle");
+    } else if (!idle && conn->received - head->received_before > head->max_bytes) {
+        set_too_large(head, &conn->failure);
+        evpq__drain_cancel(conn);
+        evpq__conn_close_for(conn, "result too large");
+    }
+}
+
 static void conn_on_io(struct evpq__io *io, int events)
 {
     struct evpq__conn *conn = evpq__container_of(io, struct evpq__conn, io);
-    if (conn->state == CONN_CLOSING) {
-        closing_read(conn);
+    if (conn->state == EVPQ__CONN_CLOSING) {
+        evpq__closing_read(conn);
         return;
     }
     bool ok = true;
-    if (events & EVPQ__READ) {
+    if (events & EVPQ__READ)
+        count_flood(conn);
+    if ((events & EVPQ__READ) && !conn->why) {
         ok = evpq__pq_consume(conn->pg);
         /* Idle, the server has something to say: often its last words, with the end right behind.
          */
-        if (ok && conn->state == CONN_IDLE)
+        if (ok && conn->state == EVPQ__CONN_IDLE)
             ok = evpq__pq_consume(conn->pg);
         ok = ok && conn_collect(conn);
     }
-    if (ok && (conn->unsent || !evpq__list_empty(&conn->queued)))
+    if (ok && !conn->why && (conn->unsent || !evpq__list_empty(&conn->queued)))
         ok = send_queued(conn);
     conn_after_libpq(conn, ok);
-}
-
-/* What the owner calls */
-
-void evpq__conn_submit(struct evpq__conn *conn, struct evpq__request *request)
-{
-    assert(conn->state < CONN_CLOSING);
-    evpq__list_push_back(&conn->queued, &request->node);
-    if (conn->state == CONN_IDLE)
-        conn_enter(conn, CONN_BUSY);
-    post_pump(conn);
-}
-
-static bool is_sent(struct evpq__conn *conn, const struct evpq__request *request)
-{
-    struct evpq__node *node = evpq__list_first(&conn->sent);
-    while (node && node != &request->node)
-        node = evpq__list_next(&conn->sent, node);
-    return node != NULL;
-}
-
-bool evpq__conn_abandon(struct evpq__conn *conn, struct evpq__request *request)
-{
-    assert(evpq__node_linked(&request->node));
-    if (!is_sent(conn, request)) {
-        evpq__node_unlink(&request->node);
-        if (conn->state == CONN_BUSY && conn->in_flight == 0 && evpq__list_empty(&conn->queued))
-            conn_enter(conn, CONN_IDLE);
-        return true;
-    }
-    drain_begin(conn);
-    if (conn->unsent)
-        /* The server waits for the rest of it, and would for ever. */
-        evpq__conn_close(conn);
-    else
-        drain_cancel(conn);
-    return false;
-}
-
-bool evpq__conn_recycle(struct evpq__conn *conn)
-{
-    if (conn->state >= CONN_CLOSING)
-        return false;
-    if (conn->state == CONN_IDLE && outside_transaction(conn) && evpq__conn_alive(conn))
-        return true;
-    assert(evpq__list_empty(&conn->queued));
-    conn->recycled = true;
-    drain_begin(conn);
-    post_pump(conn);
-    return false;
 }

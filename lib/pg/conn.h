@@ -20,6 +20,9 @@ struct evpq__conn;
 struct evpq__request {
     struct evpq__node node;
     struct evpq__statement statement;
+    int64_t deadline_us; /* what the server's timeout is derived from */
+    bool server_timeout; /* wanted: statement_timeout travels ahead of it */
+    size_t max_bytes;    /* of the result; 0: any */
     /*
      * Once, from the loop: the statement is over. `result` (to be owned) or
      * `error` (to be moved from) says how; for an abandoned one it does not
@@ -29,6 +32,23 @@ struct evpq__request {
                  struct evpq_error *error);
     /* At most once, from the loop: it is about to be sent. May be NULL. */
     void (*sent)(struct evpq__request *request);
+
+    /* The connection's. */
+    bool in_flight, abandoned;
+    bool cancel_tried; /* a cancel request has been meant for it */
+    bool victim;       /* in `done`: our cancel of another one has hit it; it had no effect */
+    unsigned preludes; /* answers still to come that are not its own */
+    uint32_t limit_ms; /* the server's timeout; 0: none */
+    int64_t limit_us;  /* the server cannot have stopped it for that before this moment */
+    uint64_t received_before; /* bytes on the connection, when its answer could begin */
+};
+
+/* How a connection is to behave; lives as long as its connections. */
+struct evpq__conn_rules {
+    uint32_t cancel_timeout_ms;
+    evpq_cancel_policy cancel_policy;
+    uint32_t depth; /* statements in flight at most */
+    bool reset;     /* DISCARD ALL before the next user */
 };
 
 struct evpq__conn_class {
@@ -36,22 +56,24 @@ struct evpq__conn_class {
     void (*clean)(void *owner);
     /* It is closed, all requests are done. The owner frees it. */
     void (*lost)(void *owner);
+    /* A cancel request is about to leave: 0, or the moment before which it must not. */
+    int64_t (*canceling)(void *owner);
 };
 
 /* Takes over what was dialed. NULL without memory: then the connection is closed. */
 struct evpq__conn *evpq__conn_new(struct evpq__loop *loop, struct evpq__helper *helper,
-                                  struct evpq__dialed *dialed, uint32_t cancel_timeout_ms,
+                                  struct evpq__dialed *dialed, const struct evpq__conn_rules *rules,
                                   const struct evpq__conn_class *class_, void *owner);
 /* Only when it is lost. */
 void evpq__conn_free(struct evpq__conn *conn);
 
-/* Statements run in this order, one at a time. When the connection is gone, `done` says so. */
+/* Statements run in this order, `depth` at a time. When the connection is gone, `done` says so. */
 void evpq__conn_submit(struct evpq__conn *conn, struct evpq__request *request);
 
 /*
  * Nobody waits for this request any more. True: it had not been sent, is
- * withdrawn, and `done` will not run. False: it is cancelled on the server, and
- * `done` runs when it is over there, or the connection is.
+ * withdrawn, and `done` will not run. False: it is stopped on the server as the
+ * cancel policy says, and `done` runs when it is over there, or the connection is.
  */
 bool evpq__conn_abandon(struct evpq__conn *conn, struct evpq__request *request);
 
@@ -66,7 +88,18 @@ void evpq__conn_close(struct evpq__conn *conn);
 
 /* Still there, as far as is known. */
 bool evpq__conn_alive(const struct evpq__conn *conn);
+/* Looks at the socket: the server has said nothing while the connection was idle. */
+bool evpq__conn_quiet(const struct evpq__conn *conn);
 /* It has handled something huge, and libpq does not give memory back: better a new one. */
 bool evpq__conn_worn(const struct evpq__conn *conn);
+/* It has answered a statement. */
+bool evpq__conn_proven(const struct evpq__conn *conn);
+/* The server has said that it takes no writes: in_hot_standby, default_transaction_read_only. */
+bool evpq__conn_read_only(const struct evpq__conn *conn);
+int evpq__conn_backend_pid(const struct evpq__conn *conn);
+/* It was ended by the server or the network, not by us. */
+bool evpq__conn_broken(const struct evpq__conn *conn);
+/* Why it was closed, in a few fixed words; "" while nothing is known. */
+const char *evpq__conn_why(const struct evpq__conn *conn);
 
 #endif /* EVPQ_LIB_PG_CONN_H */

@@ -153,12 +153,20 @@ static void drop_attempt(struct evpq__dial *dial)
     dial->pg = NULL;
 }
 
+static bool wants_read_write(const struct evpq__hosts *hosts)
+{
+    const char *role = evpq__hosts_option(hosts, "target_session_attrs");
+    return strcmp(role, "read-write") == 0 || strcmp(role, "primary") == 0;
+}
+
 static void dial_end(struct evpq__dial *dial)
 {
     drop_attempt(dial);
     drop_addresses(dial);
-    if (dial->hosts_read)
+    if (dial->hosts_read) {
+        dial->dialed.read_write = wants_read_write(&dial->hosts);
         evpq__hosts_free(&dial->hosts);
+    }
     dial_enter(dial, DIAL_ENDED);
     evpq__loop_send(dial->home, &dial->ended);
 }
@@ -307,8 +315,7 @@ static void setup_begin(struct evpq__dial *dial)
 {
     dial_enter(dial, DIAL_SETUP);
     /* A statement, not the "options" of the handshake: PgBouncer refuses those. */
-    if (PQsetnonblocking(dial->pg, 1) != 0 ||
-        !PQsendQuery(dial->pg, "SET DateStyle = ISO; SET extra_float_digits = 1"))
+    if (PQsetnonblocking(dial->pg, 1) != 0 || !PQsendQuery(dial->pg, EVPQ__PQ_SESSION_SETUP))
         attempt_failed(dial);
     else
         setup_wait(dial);

@@ -22,6 +22,7 @@ struct evpq__dialed {
     struct evpq__cancel *cancel;
     struct evpq_error error; /* ECONNECT, ECANCELED after abort, ENOMEM */
     bool refused_for_good;   /* trying again will not help */
+    bool read_write;         /* the conninfo asks for a server that takes writes */
 };
 
 /* At home, once. Owns what is in it. The dial is gone. */

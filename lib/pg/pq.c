@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "pg/pq.h"
 
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#ifdef __linux__
+#include <linux/tcp.h>
+#endif
 
 /* libpq brings libssl along, or does without. */
 extern int SSL_pending(const void *ssl) __attribute__((weak));
@@ -30,6 +36,42 @@ bool evpq__pq_consume(PGconn *conn)
             return false;
     } while (ssl && PQsocket(conn) >= 0 && SSL_pending(ssl) > 0);
     return true;
+}
+
+bool evpq__pq_session_pinned(const PGconn *conn)
+{
+    const char *style = PQparameterStatus(conn, "DateStyle");
+    return strcmp(pg_encoding_to_char(PQclientEncoding(conn)), "UTF8") == 0 &&
+           (!style || strncmp(style, "ISO", 3) == 0);
+}
+
+static bool reports_on(const PGconn *conn, const char *name)
+{
+    const char *value = PQparameterStatus(conn, name);
+    return value && strcmp(value, "on") == 0;
+}
+
+bool evpq__pq_read_only(const PGconn *conn)
+{
+    return reports_on(conn, "in_hot_standby") || reports_on(conn, "default_transaction_read_only");
+}
+
+void evpq__pq_count_received(const PGconn *conn, uint64_t *received)
+{
+    int fd = PQsocket(conn);
+#ifdef __linux__
+    struct tcp_info info;
+    socklen_t length = sizeof(info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+        length >=
+            offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received)) {
+        *received = info.tcpi_bytes_received;
+        return;
+    }
+#endif
+    int waiting;
+    if (ioctl(fd, FIONREAD, &waiting) == 0 && waiting > 0)
+        *received += (uint64_t)waiting;
 }
 
 /* ":  28P01: ", as PQERRORS_VERBOSE writes it behind the (translated) severity. */

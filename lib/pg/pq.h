@@ -13,6 +13,7 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifndef LIBPQ_HAS_ASYNC_CANCEL
 typedef struct pg_cancel_conn PGcancelConn;
@@ -31,6 +32,21 @@ extern int PQsendPipelineSync(PGconn *conn) __attribute__((weak));
 #else
 extern __typeof__(PQsendPipelineSync) PQsendPipelineSync __attribute__((weak));
 #endif
+
+/* What every session of evpq relies on, besides client_encoding, which is set when it connects. */
+#define EVPQ__PQ_SESSION_SETUP                                                                     \
+    "SELECT set_config('DateStyle','ISO',false),set_config('extra_float_digits','1',false)"
+/* It is still so, as far as the server reports: nobody has changed client_encoding or DateStyle. */
+bool evpq__pq_session_pinned(const PGconn *conn);
+/* The server reports that it takes no writes (14: in_hot_standby). False where it does not say. */
+bool evpq__pq_read_only(const PGconn *conn);
+
+/*
+ * Adds to `received`, or sets it: bytes that the kernel has received for this
+ * connection. Exact over TCP on Linux; else what is waiting to be read now is
+ * added, so it has to be asked before each reading.
+ */
+void evpq__pq_count_received(const PGconn *conn, uint64_t *received);
 
 /* PQcancelStart() and its kind are there and can be trusted. */
 bool evpq__pq_has_async_cancel(void);

@@ -116,21 +116,22 @@ static char *trimmed(const char *text)
     return NULL;
 }
 
-void evpq__result_error(struct evpq_error *err, evpq_code code, evpq_fate fate, const PGresult *pg)
+void evpq__result_error(struct evpq_error *err, evpq_code code, evpq_fate fate, const PGresult *pg,
+                        const char *message)
 {
     const char *primary = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
     const char *position = PQresultErrorField(pg, PG_DIAG_STATEMENT_POSITION);
-    char *message = trimmed(primary ? primary : PQresultErrorMessage(pg));
+    char *own = message ? NULL : trimmed(primary ? primary : PQresultErrorMessage(pg));
     evpq__error_set_report(err, code, fate,
                            &(struct evpq__server_report){
-                               .message = message,
+                               .message = message ? message : own,
                                .sqlstate = PQresultErrorField(pg, PG_DIAG_SQLSTATE),
                                .severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED),
                                .detail = PQresultErrorField(pg, PG_DIAG_MESSAGE_DETAIL),
                                .hint = PQresultErrorField(pg, PG_DIAG_MESSAGE_HINT),
                                .constraint = PQresultErrorField(pg, PG_DIAG_CONSTRAINT_NAME),
                                .position = position ? (uint32_t)strtoul(position, NULL, 10) : 0});
-    evpq__free(message);
+    evpq__free(own);
 }
 
 /* ---- notices ---- */

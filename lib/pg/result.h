@@ -23,8 +23,9 @@ struct evpq_result *evpq__result_new(PGresult *pg, struct evpq__notices *notices
 /* Shows the first `rows` only. */
 void evpq__result_show_rows(struct evpq_result *result, uint32_t rows);
 
-/* What an error result of libpq says, as an error. */
-void evpq__result_error(struct evpq_error *err, evpq_code code, evpq_fate fate, const PGresult *pg);
+/* What an error result of libpq says, as an error; `message` stands in for its message if given. */
+void evpq__result_error(struct evpq_error *err, evpq_code code, evpq_fate fate, const PGresult *pg,
+                        const char *message);
 
 /*
  * Where libpq reports notices of one connection. It must outlive every PGresult

@@ -2,6 +2,7 @@
 #include "pg/statement.h"
 
 #include <string.h>
+#include <strings.h>
 
 /* As much as the server takes in one message. */
 #define SQL_LIMIT ((size_t)0x3fffffff)
@@ -48,6 +49,8 @@ const char *evpq__query_read(evpq_query *out, const evpq_query *query)
         return "sql with a NUL inside";
     if (out->format < EVPQ_FORMAT_DEFAULT || out->format > EVPQ_TEXT)
         return "format is none of evpq_format";
+    if (!evpq__switch_valid(out->server_timeout))
+        return "server_timeout is none of evpq_switch";
     return evpq__params_problem(out->params, out->params_count);
 }
 
@@ -71,4 +74,16 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
     sql[length] = '\0';
     out->sql = sql;
     out->binary_result = q->format != EVPQ_TEXT;
+}
+
+bool evpq__statement_begins(const struct evpq__statement *statement)
+{
+    static const char *const words[] = {"BEGIN", "START"};
+    const char *sql = statement->sql + strspn(statement->sql, " \t\r\n");
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        size_t length = strlen(words[i]);
+        if (strncasecmp(sql, words[i], length) == 0 && strchr(" \t\r\n;", sql[length]))
+            return true;
+    }
+    return false;
 }

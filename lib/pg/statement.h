@@ -22,6 +22,9 @@ size_t evpq__statement_size(const evpq_query *query);
 /* Copies into `block`, aligned as malloc() aligns; the statement points into it. */
 void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_query *query);
 
+/* Is it BEGIN or START TRANSACTION? Those may have to be the first of their transaction. */
+bool evpq__statement_begins(const struct evpq__statement *statement);
+
 /*
  * Reads an options struct, whose first field is its size, as a program of
  * another version may have filled it. What it lacks is zero in `into`, which
@@ -30,5 +33,10 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
  * NULL when nothing is.
  */
 const char *evpq__options_read(void *into, size_t known, const void *from);
+
+static inline bool evpq__switch_valid(evpq_switch choice)
+{
+    return choice >= EVPQ_DEFAULT && choice <= EVPQ_OFF;
+}
 
 #endif /* EVPQ_LIB_PG_STATEMENT_H */

@@ -4,6 +4,8 @@
  * it cannot fail, and lives until it is released, whatever becomes of its
  * connection or of the pool.
  */
+#include <string.h>
+
 #include "base/mem.h"
 #include "pool/pool.h"
 
@@ -25,7 +27,9 @@ static void acquire_granted(struct evpq__waiter *waiter)
     a->lease->pool = waiter->pool;
     a->lease->slot = waiter->slot;
     waiter->slot->lease = a->lease;
+    a->lease->since_us = evpq__loop_now(waiter->pool->loop);
     evpq__list_push_back(&waiter->pool->leases, &a->lease->node);
+    evpq__upkeep_watch_lease(waiter->pool, a->lease);
     evpq__op_finish(&waiter->op);
 }
 
@@ -45,11 +49,12 @@ static void acquire_deliver(struct evpq_op *op)
         if (!lease->slot) {
             evpq__error_set(&op->error, lease->pool ? EVPQ_EDISCONNECTED : EVPQ_ECLOSED,
                             EVPQ_NOT_SENT, "the connection was lost at once");
+            a->waiter.tag = NULL;
             evpq_lease_release(lease);
             lease = NULL;
         }
     }
-    evpq__pool_count(a->waiter.pool, op->error.code);
+    evpq__pool_count(&a->waiter);
     a->on_acquired(lease, lease ? NULL : &op->error, a->user);
 }
 
@@ -63,10 +68,13 @@ static void acquire_destroy(struct evpq_op *op)
 
 static const struct evpq__op_class acquire_class = {acquire_stop, acquire_deliver, acquire_destroy};
 
-int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, uint32_t timeout_ms,
+int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, const evpq_acquire_options *options,
                       evpq_acquire_fn *on_acquired, void *user)
 {
-    if (!pool || !on_acquired)
+    static const evpq_acquire_options all_defaults = {.size = sizeof(all_defaults)};
+    evpq_acquire_options complete;
+    if (!pool || !on_acquired ||
+        evpq__options_read(&complete, sizeof(complete), options ? options : &all_defaults))
         return EVPQ_EINVALID;
     int refused = evpq__pool_admit(pool);
     if (refused)
@@ -79,10 +87,14 @@ int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, uint32_t timeout_ms,
     }
     evpq__node_init(&lease->node);
     evpq__list_init(&lease->queries);
+    if (complete.tag)
+        strncpy(lease->tag, complete.tag, sizeof(lease->tag) - 1);
+    a->waiter.tag = lease->tag;
     a->lease = lease;
     a->on_acquired = on_acquired;
     a->user = user;
     a->waiter.granted = acquire_granted;
+    uint32_t timeout_ms = complete.timeout_ms;
     if (timeout_ms == 0)
         timeout_ms = pool->options.acquire_timeout_ms;
     if (timeout_ms == 0)

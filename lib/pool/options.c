@@ -28,12 +28,18 @@ const char *evpq__pool_options_read(struct evpq_pool_options *out,
     set_default(&out->cancel_timeout_ms, 2000);
     set_default(&out->idle_timeout_ms, 600000);
     set_default(&out->max_lifetime_ms, 3600000);
+    set_default(&out->cancels_per_s, 100);
+    set_default(&out->lease_overdue_ms, 60000);
     if (out->max_size > MAX_CONNECTIONS)
         return "max_size is over 10,000";
     if (out->min_size > out->max_size)
         return "min_size is larger than max_size";
     if (out->connect_timeout_ms == EVPQ_NEVER)
         return "connect_timeout_ms cannot be EVPQ_NEVER";
+    if (out->cancel_policy < EVPQ_CANCEL_AND_KEEP || out->cancel_policy > EVPQ_CLOSE_ONLY)
+        return "cancel_policy is none of evpq_cancel_policy";
+    if (!evpq__switch_valid(out->server_timeout))
+        return "server_timeout is none of evpq_switch";
     if (out->cancel_timeout_ms == EVPQ_NEVER)
         return "cancel_timeout_ms cannot be EVPQ_NEVER";
     return NULL;

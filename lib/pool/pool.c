@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- *   slot:   DIALING ---> IDLE <===> BUSY        pool:  OPEN ---> DRAINING ---> STOPPING ---> CLOSED
- *              |          |  ^       |                    \__________________/^
- *              |          |  +---- CLEANING                 close: cancel, or the bound
+ *   slot:   DIALING ---> IDLE <===> BUSY
+ *              |          |  ^       |
+ *              |          |  +---- CLEANING
  *              v          v          |
  *            (gone) <-- CLOSING <----+
  *
@@ -19,13 +19,9 @@
 static void slot_on_dialed(void *owner, struct evpq__dialed *dialed);
 static void slot_on_clean(void *owner);
 static void slot_on_lost(void *owner);
-static const struct evpq__conn_class slot_conn_class = {slot_on_clean, slot_on_lost};
-
-static struct evpq__slot *first_slot(struct evpq_pool *pool, enum evpq__slot_state state)
-{
-    struct evpq__node *node = evpq__list_first(&pool->slots[state]);
-    return node ? evpq__container_of(node, struct evpq__slot, node) : NULL;
-}
+static int64_t slot_on_canceling(void *owner);
+static const struct evpq__conn_class slot_conn_class = {slot_on_clean, slot_on_lost,
+                                                        slot_on_canceling};
 
 /* Slots */
 
@@ -33,6 +29,8 @@ static void slot_leave(struct evpq__slot *slot)
 {
     evpq__node_unlink(&slot->node);
     slot->pool->slot_count[slot->state]--;
+    slot->pool->stale -= slot->stale;
+    slot->stale = false;
 }
 
 static void slot_join(struct evpq__slot *slot, enum evpq__slot_state state)
@@ -65,6 +63,9 @@ static void slot_dial(struct evpq_pool *pool)
     struct evpq__slot *slot = pool->helper ? evpq__alloc(sizeof(*slot)) : NULL;
     if (slot) {
         slot->pool = pool;
+        slot->number = ++pool->connections;
+        slot->generation = pool->generation;
+        slot->dialed_us = evpq__loop_now(pool->loop);
         slot->dial =
             evpq__dial_start(pool->helper, pool->loop, pool->conninfo,
                              evpq__loop_deadline(pool->loop, pool->options.connect_timeout_ms),
@@ -80,17 +81,54 @@ static void slot_dial(struct evpq_pool *pool)
     dial_failed(pool, &failed);
 }
 
+/*
+ * An idle connection that is to be replaced serves until its replacement is
+ * there, if there is room for both; the last of the list is taken last.
+ */
+void evpq__pool_outdated(struct evpq__slot *slot)
+{
+    struct evpq_pool *pool = slot->pool;
+    bool expired = slot->generation != pool->generation;
+    if (slot->generation < pool->useless || pool->state != EVPQ__POOL_OPEN ||
+        evpq__pool_total(pool) >= pool->options.max_size) {
+        evpq__pool_retire(slot,
+                          expired ? &pool->stats.closed_expired : &pool->stats.closed_lifetime,
+                          expired ? "expired" : "max_lifetime");
+        return;
+    }
+    slot->stale = true;
+    pool->stale++;
+    evpq__node_unlink(&slot->node);
+    evpq__list_push_back(&pool->slots[EVPQ__SLOT_IDLE], &slot->node);
+}
+
 static void slot_becomes_idle(struct evpq__slot *slot)
 {
     struct evpq_pool *pool = slot->pool;
     int64_t now = evpq__loop_now(pool->loop);
-    if (evpq__conn_worn(slot->conn) || slot->expires_us <= now) {
-        evpq__pool_retire(slot, &pool->stats.closed_lifetime);
+    if (evpq__conn_worn(slot->conn)) {
+        evpq__pool_retire(slot, &pool->stats.closed_lifetime, "huge result");
         return;
     }
     slot_move(slot, EVPQ__SLOT_IDLE);
     slot->idle_since_us = now;
-    evpq__upkeep_watch(pool, slot);
+    if (evpq__upkeep_outdated(slot, now))
+        evpq__pool_outdated(slot);
+    if (slot->state == EVPQ__SLOT_IDLE)
+        evpq__upkeep_watch(pool, slot);
+}
+
+/* A replacement is there: the oldest of those that wait for one goes. */
+static void retire_stale(struct evpq_pool *pool)
+{
+    struct evpq__list *idle = &pool->slots[EVPQ__SLOT_IDLE];
+    if (pool->stale == 0)
+        return;
+    /* They are at the end of the list, behind those that are not. */
+    struct evpq__slot *slot = evpq__container_of(idle->head.prev, struct evpq__slot, node);
+    bool expired = slot->generation != pool->generation;
+    evpq__pool_retire(slot, expired ? &pool->stats.closed_expired : &pool->stats.closed_lifetime,
+                      expired ? "expired" : "max_lifetime");
 }
 
 /* Tells everybody who waits that there will be no connection for now. */
@@ -108,6 +146,7 @@ static void fail_waiters(struct evpq_pool *pool, const struct evpq_error *why)
 static void dial_failed(struct evpq_pool *pool, struct evpq__dialed *dialed)
 {
     evpq__upkeep_dial_failed(pool, dialed);
+    evpq__pool_trace(pool, &(evpq_trace){.kind = EVPQ_TRACE_DIAL_FAILED}, &dialed->error);
     if (dialed->refused_for_good || pool->options.fail_fast)
         fail_waiters(pool, &dialed->error);
     evpq__error_clear(&dialed->error);
@@ -119,16 +158,20 @@ static void slot_on_dialed(void *owner, struct evpq__dialed *dialed)
     struct evpq_pool *pool = slot->pool;
     slot->dial = NULL;
     if (dialed->pg) {
-        slot->conn = evpq__conn_new(pool->loop, pool->helper, dialed,
-                                    pool->options.cancel_timeout_ms, &slot_conn_class, slot);
+        slot->conn =
+            evpq__conn_new(pool->loop, pool->helper, dialed, &pool->rules, &slot_conn_class, slot);
         if (!slot->conn)
             evpq__error_set(&dialed->error, EVPQ_ENOMEM, EVPQ_NOT_SENT,
                             "no memory for a connection");
     }
     if (slot->conn) {
         evpq__upkeep_dial_succeeded(pool);
+        pool->read_write = dialed->read_write;
+        evpq__pool_trace_slot(slot, EVPQ_TRACE_DIALED, slot->dialed_us, NULL);
+        slot->dialed_us = evpq__loop_now(pool->loop);
         slot->expires_us = evpq__upkeep_expiry(pool);
         slot_becomes_idle(slot);
+        retire_stale(pool);
     } else {
         slot_free(slot);
         dial_failed(pool, dialed);
@@ -149,16 +192,34 @@ static void slot_on_lost(void *owner)
     struct evpq_pool *pool = slot->pool;
     if (slot->lease)
         evpq__lease_detach(slot->lease);
-    if (slot->state != EVPQ__SLOT_CLOSING)
+    if (slot->state != EVPQ__SLOT_CLOSING) {
         pool->stats.closed_broken++;
+        if (evpq__conn_broken(slot->conn))
+            evpq__upkeep_lost(pool, slot);
+    }
+    evpq__pool_trace_slot(slot, EVPQ_TRACE_CLOSED, slot->dialed_us,
+                          slot->why ? slot->why : evpq__conn_why(slot->conn));
     slot_free(slot);
     evpq__pool_settle(pool);
+}
+
+static int64_t slot_on_canceling(void *owner)
+{
+    struct evpq__slot *slot = owner;
+    int64_t not_before_us = evpq__upkeep_may_cancel(slot->pool);
+    if (not_before_us == 0) {
+        slot->pool->stats.cancels++;
+        evpq__pool_trace_slot(slot, EVPQ_TRACE_CANCELED, 0, NULL);
+    }
+    return not_before_us;
 }
 
 void evpq__pool_give_back(struct evpq__slot *slot)
 {
     struct evpq_pool *pool = slot->pool;
     slot->lease = NULL;
+    if (evpq__conn_proven(slot->conn))
+        evpq__upkeep_proven(pool);
     if (slot->state == EVPQ__SLOT_BUSY) {
         if (evpq__conn_recycle(slot->conn))
             slot_becomes_idle(slot);
@@ -168,14 +229,68 @@ void evpq__pool_give_back(struct evpq__slot *slot)
     evpq__pool_settle(pool);
 }
 
-void evpq__pool_retire(struct evpq__slot *slot, uint64_t *counter)
+void evpq__pool_retire(struct evpq__slot *slot, uint64_t *counter, const char *why)
 {
     if (slot->state == EVPQ__SLOT_CLOSING)
         return;
+    slot->why = why;
     if (counter)
         ++*counter;
     slot_move(slot, EVPQ__SLOT_CLOSING);
     evpq__conn_close(slot->conn);
+}
+
+/* Generations */
+
+void evpq__pool_expire(struct evpq_pool *pool, bool useless, const char *why)
+{
+    pool->generation++;
+    if (useless)
+        pool->useless = pool->generation;
+    pool->stats.expired++;
+    evpq__pool_trace(pool, &(evpq_trace){.kind = EVPQ_TRACE_EXPIRED, .why = why}, NULL);
+    struct evpq__list *idle = &pool->slots[EVPQ__SLOT_IDLE];
+    uint32_t count = pool->slot_count[EVPQ__SLOT_IDLE];
+    struct evpq__node *node = evpq__list_first(idle);
+    while (count-- > 0) {
+        struct evpq__slot *slot = evpq__container_of(node, struct evpq__slot, node);
+        node = evpq__list_next(idle, node);
+        if (!slot->stale || useless) {
+            pool->stale -= slot->stale;
+            slot->stale = false;
+            evpq__pool_outdated(slot);
+        }
+    }
+}
+
+int evpq_pool_expire(evpq_pool *pool)
+{
+    if (!pool)
+        return EVPQ_EINVALID;
+    if (pool->state != EVPQ__POOL_OPEN)
+        return EVPQ_ECLOSED;
+    evpq__pool_expire(pool, false, "asked for");
+    evpq__loop_post(pool->loop, EVPQ__SOON, &pool->settle);
+    return EVPQ_OK;
+}
+
+/* At most once a second: a program that only ever meets refusals must not redial for each. */
+static void server_takes_no_writes(struct evpq__slot *slot)
+{
+    enum { PAUSE_US = 1000000 };
+    struct evpq_pool *pool = slot->pool;
+    int64_t now = evpq__loop_now(pool->loop);
+    if (slot->generation != pool->generation || now - pool->drifted_us < PAUSE_US)
+        return;
+    pool->drifted_us = now;
+    evpq__pool_expire(pool, true, "read-only server");
+}
+
+/* In a transaction it may be the user who has made it read-only: then the server's word counts. */
+void evpq__pool_refused_write(struct evpq__slot *slot, bool leased)
+{
+    if (slot->pool->read_write && (!leased || evpq__conn_read_only(slot->conn)))
+        server_takes_no_writes(slot);
 }
 
 /* Waiters */
@@ -199,6 +314,8 @@ void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
     waiter->acquire_ms = acquire_ms ? acquire_ms : evpq__pool_half(timeout_ms);
     if (waiter->acquire_ms > timeout_ms)
         waiter->acquire_ms = timeout_ms;
+    waiter->number = ++pool->operations;
+    waiter->started_us = waiter->waits_since_us = evpq__loop_now(pool->loop);
     pool->ops++;
     evpq__op_init(&waiter->op, class_, pool->loop, evpq__loop_deadline(pool->loop, timeout_ms));
     evpq__list_push_back(&pool->waiters, &waiter->op.node);
@@ -208,43 +325,30 @@ void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
         evpq__op_limit(&waiter->op, evpq__loop_deadline(pool->loop, waiter->acquire_ms));
 }
 
-/* Why nobody came: nothing can be reached, nothing is there yet, or all are taken. */
-static void set_timeout_error(const struct evpq__waiter *waiter, struct evpq_error *err)
+void evpq__pool_reenter(struct evpq__waiter *waiter)
 {
-    const struct evpq_pool *pool = waiter->pool;
-    const struct evpq__backoff *b = &pool->backoff;
-    const uint32_t *count = pool->slot_count;
-    uint32_t cleaning = count[EVPQ__SLOT_CLEANING] + count[EVPQ__SLOT_CLOSING];
-    bool none = evpq__pool_total(pool) == count[EVPQ__SLOT_DIALING];
-    if (none && b->failures > 0) {
-        char *message =
-            evpq__format("no connection within %u ms, %u attempts failed: %s", waiter->acquire_ms,
-                         b->failures, evpq_error_message(&b->last_error));
-        evpq__error_set_report(
-            err, EVPQ_ECONNECT, EVPQ_NOT_SENT,
-            &(struct evpq__server_report){.message = message,
-                                          .sqlstate = evpq_error_sqlstate(&b->last_error)});
-        evpq__free(message);
-    } else if (none) {
-        evpq__error_set(err, EVPQ_ETIMEOUT, EVPQ_NOT_SENT,
-                        "no connection within %u ms: %u connecting, no answer yet",
-                        waiter->acquire_ms, count[EVPQ__SLOT_DIALING]);
-    } else {
-        evpq__error_set(err, EVPQ_ETIMEOUT, EVPQ_NOT_SENT,
-                        "no connection was free within %u ms: of max_size %u, %u busy, %u "
-                        "cleaning, %u connecting; %u waiting%s%s",
-                        waiter->acquire_ms, pool->options.max_size, count[EVPQ__SLOT_BUSY],
-                        cleaning, count[EVPQ__SLOT_DIALING], pool->waiting,
-                        b->failures ? "; the last connect failed: " : "",
-                        b->failures ? evpq_error_message(&b->last_error) : "");
-    }
+    struct evpq_pool *pool = waiter->pool;
+    int64_t now = evpq__loop_now(pool->loop);
+    waiter->slot = NULL;
+    waiter->waits_since_us = now;
+    evpq__op_again(&waiter->op);
+    evpq__list_push_front(&pool->waiters, &waiter->op.node);
+    pool->waiting++;
+    pool->stats.reruns++;
+    evpq__pool_trace_op(waiter, EVPQ_TRACE_RERUN, waiter->started_us);
+    /* Half of what is left, as if it came now. */
+    int64_t deadline_us = waiter->op.deadline_us;
+    int64_t limit_us = evpq__loop_deadline(pool->loop, waiter->acquire_ms);
+    if (deadline_us != EVPQ__NO_DEADLINE && now + (deadline_us - now) / 2 < limit_us)
+        limit_us = now + (deadline_us - now) / 2;
+    evpq__op_limit(&waiter->op, limit_us);
 }
 
 void evpq__pool_leave(struct evpq__waiter *waiter, evpq_code why)
 {
     struct evpq_pool *pool = waiter->pool;
     if (why == EVPQ_ETIMEOUT)
-        set_timeout_error(waiter, &waiter->op.error);
+        evpq__pool_set_timeout(waiter, &waiter->op.error);
     else
         evpq__error_set(&waiter->op.error, why, EVPQ_NOT_SENT,
                         why == EVPQ_ECLOSED ? "the pool was closed"
@@ -253,10 +357,13 @@ void evpq__pool_leave(struct evpq__waiter *waiter, evpq_code why)
     pool->waiting--;
 }
 
-void evpq__pool_count(struct evpq_pool *pool, evpq_code outcome)
+void evpq__pool_count(const struct evpq__waiter *waiter)
 {
-    pool->stats.timeouts += outcome == EVPQ_ETIMEOUT;
-    pool->stats.canceled += outcome == EVPQ_ECANCELED;
+    struct evpq_pool *pool = waiter->pool;
+    pool->stats.timeouts += waiter->op.error.code == EVPQ_ETIMEOUT;
+    pool->stats.canceled += waiter->op.error.code == EVPQ_ECANCELED;
+    pool->stats.too_large += waiter->op.error.code == EVPQ_ETOOLARGE;
+    evpq__pool_trace_op(waiter, EVPQ_TRACE_FINISHED, waiter->started_us);
 }
 
 void evpq__pool_op_gone(struct evpq_pool *pool)
@@ -268,31 +375,90 @@ void evpq__pool_op_gone(struct evpq_pool *pool)
 
 /* Deciding */
 
+/*
+ * Is it fit to be handed out? When its socket has something to say, that may be
+ * the server's last word: it is heard first, in the next turn of the loop. One
+ * that was used a moment ago is not asked.
+ */
+static bool fit(struct evpq__slot *slot, int64_t now)
+{
+    enum { A_MOMENT_US = 1000 };
+    struct evpq_pool *pool = slot->pool;
+    if (!evpq__conn_alive(slot->conn)) {
+        evpq__pool_retire(slot, &pool->stats.closed_broken, "broken");
+        return false;
+    }
+    if (pool->read_write && evpq__conn_read_only(slot->conn)) {
+        server_takes_no_writes(slot);
+        evpq__pool_retire(slot, &pool->stats.closed_expired, "read-only server");
+        return false;
+    }
+    if (now - slot->idle_since_us > A_MOMENT_US && !evpq__conn_quiet(slot->conn)) {
+        evpq__loop_post(pool->loop, EVPQ__SOON, &pool->settle);
+        return false;
+    }
+    return true;
+}
+
+static struct evpq__slot *best_idle(struct evpq_pool *pool, int64_t now)
+{
+    struct evpq__list *idle = &pool->slots[EVPQ__SLOT_IDLE];
+    struct evpq__node *node = evpq__list_first(idle);
+    while (node) {
+        struct evpq__slot *slot = evpq__container_of(node, struct evpq__slot, node);
+        uint32_t generation = pool->generation;
+        if (fit(slot, now))
+            return slot;
+        /* The list has lost this slot, kept it, or, when all have expired, lost many. */
+        bool again = slot->state != EVPQ__SLOT_IDLE || generation != pool->generation;
+        node = again ? evpq__list_first(idle) : evpq__list_next(idle, node);
+    }
+    return NULL;
+}
+
+/* Whoever has waited for too long, when that is a rule, gives way to the next. */
+static struct evpq__waiter *next_waiter(struct evpq_pool *pool, int64_t now)
+{
+    int64_t target_us = (int64_t)pool->options.shed_target_ms * 1000;
+    struct evpq__node *node;
+    while ((node = evpq__list_pop_front(&pool->waiters))) {
+        struct evpq__waiter *waiter = evpq__container_of(node, struct evpq__waiter, op.node);
+        pool->waiting--;
+        if (target_us == 0 ||
+            !evpq__codel_sheds(&pool->codel, target_us, now, now - waiter->waits_since_us))
+            return waiter;
+        pool->stats.shed++;
+        evpq__pool_set_shed(waiter, &waiter->op.error);
+        evpq__op_finish(&waiter->op);
+    }
+    return NULL;
+}
+
 /* Waiters and idle connections find each other, first come first served. */
 static void pair(struct evpq_pool *pool)
 {
+    if (evpq__list_empty(&pool->waiters) || pool->slot_count[EVPQ__SLOT_IDLE] == 0)
+        return;
+    int64_t now = evpq__loop_now(pool->loop);
     struct evpq__slot *slot;
-    while (!evpq__list_empty(&pool->waiters) && (slot = first_slot(pool, EVPQ__SLOT_IDLE))) {
-        if (!evpq__conn_alive(slot->conn)) {
-            evpq__pool_retire(slot, &pool->stats.closed_broken);
-            continue;
-        }
-        struct evpq__node *node = evpq__list_pop_front(&pool->waiters);
-        struct evpq__waiter *waiter = evpq__container_of(node, struct evpq__waiter, op.node);
-        pool->waiting--;
+    struct evpq__waiter *waiter;
+    while (!evpq__list_empty(&pool->waiters) && (slot = best_idle(pool, now)) &&
+           (waiter = next_waiter(pool, now))) {
         pool->stats.acquired++;
         slot_move(slot, EVPQ__SLOT_BUSY);
         waiter->slot = slot;
+        evpq__pool_trace_op(waiter, EVPQ_TRACE_ACQUIRED, waiter->waits_since_us);
         waiter->granted(waiter);
     }
 }
 
-/* How many connections are missing: for those who wait, and for min_size. */
+/* How many connections are missing: for those who wait, to replace old ones, and for min_size. */
 static uint32_t missing(const struct evpq_pool *pool)
 {
     uint32_t total = evpq__pool_total(pool);
     uint32_t dialing = pool->slot_count[EVPQ__SLOT_DIALING];
-    uint32_t wanted = pool->waiting > dialing ? pool->waiting - dialing : 0;
+    uint32_t needed = pool->waiting + pool->stale;
+    uint32_t wanted = needed > dialing ? needed - dialing : 0;
     if (pool->state == EVPQ__POOL_OPEN && total < pool->options.min_size &&
         pool->options.min_size - total > wanted)
         wanted = pool->options.min_size - total;
@@ -321,15 +487,13 @@ static void grow(struct evpq_pool *pool)
     }
 }
 
-static void close_step(struct evpq_pool *pool);
-
 void evpq__pool_settle(struct evpq_pool *pool)
 {
     pair(pool);
     if (pool->state <= EVPQ__POOL_DRAINING)
         grow(pool);
     if (pool->state != EVPQ__POOL_OPEN)
-        close_step(pool);
+        evpq__pool_close_step(pool);
 }
 
 static void pool_on_settle(struct evpq__task *task)
@@ -337,10 +501,7 @@ static void pool_on_settle(struct evpq__task *task)
     evpq__pool_settle(evpq__container_of(task, struct evpq_pool, settle));
 }
 
-/* Opening and closing */
-
-static void pool_on_helper_stopped(struct evpq__task *task);
-static void pool_on_close_limit(struct evpq__timer *timer);
+/* Opening */
 
 int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_options *options)
 {
@@ -354,22 +515,31 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
     pool->conninfo = evpq__strdup(complete.conninfo);
     pool->options.conninfo = pool->conninfo;
     pool->loop = evpq__loop_new(loop);
-    if (!pool->loop || (complete.conninfo && !pool->conninfo)) {
+    if (pool->loop && complete.on_trace)
+        pool->tracer = evpq__tracer_new(pool->loop, complete.on_trace, complete.trace_user,
+                                        complete.trace_kinds);
+    if (!pool->loop || (complete.conninfo && !pool->conninfo) ||
+        (complete.on_trace && !pool->tracer)) {
+        evpq__tracer_end(pool->tracer);
         if (pool->loop)
             evpq__loop_free(pool->loop);
         evpq__free(pool->conninfo);
         evpq__free(pool);
         return EVPQ_ENOMEM;
     }
+    pool->rules = (struct evpq__conn_rules){.cancel_timeout_ms = complete.cancel_timeout_ms,
+                                            .cancel_policy = complete.cancel_policy,
+                                            .depth = 1,
+                                            .reset = complete.reset_session};
     pool->refs = 1;
     for (int state = 0; state < EVPQ__SLOT_STATES; state++)
         evpq__list_init(&pool->slots[state]);
     evpq__list_init(&pool->waiters);
     evpq__list_init(&pool->running);
     evpq__list_init(&pool->leases);
-    evpq__timer_init(&pool->close_limit, pool_on_close_limit);
+    evpq__timer_init(&pool->close_limit, evpq__pool_on_close_limit);
     evpq__task_init(&pool->settle, pool_on_settle);
-    evpq__task_init(&pool->helper_stopped, pool_on_helper_stopped);
+    evpq__task_init(&pool->helper_stopped, evpq__pool_on_helper_stopped);
     evpq__upkeep_init(pool);
     if (complete.min_size > 0)
         evpq__loop_post(pool->loop, EVPQ__SOON, &pool->settle);
@@ -389,98 +559,4 @@ void evpq__pool_unref(struct evpq_pool *pool)
         return;
     evpq__free(pool->conninfo);
     evpq__free(pool);
-}
-
-static void stop_all(struct evpq_pool *pool)
-{
-    pool->state = EVPQ__POOL_STOPPING;
-    evpq__timer_stop(&pool->close_limit);
-    struct evpq__node *node;
-    while ((node = evpq__list_first(&pool->waiters)))
-        evpq__op_stop(evpq__container_of(node, struct evpq_op, node), EVPQ_ECLOSED);
-    while ((node = evpq__list_first(&pool->running)))
-        evpq__op_stop(evpq__container_of(node, struct evpq_op, node), EVPQ_ECLOSED);
-    while ((node = evpq__list_first(&pool->leases))) {
-        struct evpq_lease *lease = evpq__container_of(node, struct evpq_lease, node);
-        struct evpq__slot *slot = lease->slot;
-        evpq__lease_stop_queries(lease, EVPQ_ECLOSED);
-        evpq__lease_detach(lease);
-        if (slot)
-            evpq__pool_give_back(slot);
-    }
-}
-
-static void pool_on_close_limit(struct evpq__timer *timer)
-{
-    struct evpq_pool *pool = evpq__container_of(timer, struct evpq_pool, close_limit);
-    stop_all(pool);
-    evpq__pool_settle(pool);
-}
-
-int evpq_pool_close(evpq_pool *pool, evpq_close_mode mode, uint32_t timeout_ms,
-                    evpq_closed_fn *on_closed, void *user)
-{
-    if (!pool || (mode != EVPQ_CLOSE_FINISH && mode != EVPQ_CLOSE_CANCEL))
-        return EVPQ_EINVALID;
-    if (pool->state != EVPQ__POOL_OPEN)
-        return EVPQ_ECLOSED;
-    pool->on_closed = on_closed;
-    pool->on_closed_user = user;
-    pool->state = EVPQ__POOL_DRAINING;
-    if (mode == EVPQ_CLOSE_CANCEL)
-        stop_all(pool);
-    else
-        evpq__timer_start(pool->loop, &pool->close_limit,
-                          evpq__loop_deadline(pool->loop, timeout_ms
-                                                              ? timeout_ms
-                                                              : pool->options.query_timeout_ms));
-    evpq__loop_post(pool->loop, EVPQ__SOON, &pool->settle);
-    return EVPQ_OK;
-}
-
-/* The last of a pool; the memory may stay for who keeps it. */
-static void pool_closed(struct evpq_pool *pool)
-{
-    evpq_closed_fn *on_closed = pool->on_closed;
-    void *user = pool->on_closed_user;
-    pool->state = EVPQ__POOL_CLOSED;
-    evpq__upkeep_done(pool);
-    evpq__timer_stop(&pool->close_limit);
-    evpq__loop_unpost(pool->loop, &pool->settle);
-    evpq__loop_free(pool->loop);
-    pool->loop = NULL;
-    evpq__pool_unref(pool);
-    if (on_closed)
-        on_closed(user);
-}
-
-static void pool_on_helper_stopped(struct evpq__task *task)
-{
-    pool_closed(evpq__container_of(task, struct evpq_pool, helper_stopped));
-}
-
-/* One step towards the end: when nobody has anything under way, connections go; then the helper. */
-static void close_step(struct evpq_pool *pool)
-{
-    if (pool->state >= EVPQ__POOL_ENDING || pool->ops > 0 || !evpq__list_empty(&pool->leases))
-        return;
-    pool->state = EVPQ__POOL_STOPPING;
-    struct evpq__slot *slot;
-    while ((slot = first_slot(pool, EVPQ__SLOT_IDLE)))
-        evpq__pool_retire(slot, NULL);
-    struct evpq__node *node = evpq__list_first(&pool->slots[EVPQ__SLOT_DIALING]);
-    for (; node; node = evpq__list_next(&pool->slots[EVPQ__SLOT_DIALING], node)) {
-        slot = evpq__container_of(node, struct evpq__slot, node);
-        if (slot->dial)
-            evpq__dial_abort(slot->dial);
-        slot->dial = NULL;
-    }
-    if (evpq__pool_total(pool) > 0)
-        return;
-    pool->state = EVPQ__POOL_ENDING;
-    evpq__timer_stop(&pool->close_limit);
-    if (pool->helper)
-        evpq__helper_stop(pool->helper, &pool->helper_stopped);
-    else
-        evpq__loop_post(pool->loop, EVPQ__SOON, &pool->helper_stopped);
 }

@@ -14,6 +14,8 @@
 
 #include "base/op.h"
 #include "pg/conn.h"
+#include "pool/codel.h"
+#include "pool/trace.h"
 
 /* State is membership: a slot is on the list of its state, and slot_move() is the only mover. */
 enum evpq__slot_state {
@@ -32,6 +34,11 @@ struct evpq__slot {
     struct evpq__dial *dial; /* DIALING */
     struct evpq__conn *conn; /* all other states */
     struct evpq_lease *lease;
+    uint64_t number;     /* for traces */
+    uint32_t generation; /* of the pool, when it was dialed */
+    bool stale;          /* IDLE: serves until its replacement is there; counted in pool->stale */
+    const char *why;     /* why the pool closed it */
+    int64_t dialed_us;   /* when that began; then, when it was done */
     int64_t idle_since_us;
     int64_t expires_us; /* max_lifetime, less some jitter */
 };
@@ -47,6 +54,7 @@ enum evpq__pool_state {
 /* When to dial again, and how many at once. */
 struct evpq__backoff {
     unsigned failures;  /* in a row */
+    unsigned before;    /* the success that followed: none has answered a statement yet */
     unsigned allowance; /* dials at a time: 1, doubled by each success */
     int64_t not_before_us;
     struct evpq_error last_error; /* of the last failure in a row */
@@ -78,6 +86,17 @@ struct evpq_pool {
     evpq_closed_fn *on_closed;
     void *on_closed_user;
 
+    struct evpq__conn_rules rules;
+    uint32_t generation;   /* connections of an older one are to be replaced */
+    uint32_t useless;      /* those of an older one than this must not be used at all */
+    uint32_t stale;        /* idle slots that wait for their replacement */
+    bool read_write;       /* the conninfo asks for a server that takes writes */
+    int64_t drifted_us;    /* when a server was found to take none, the last time */
+    int64_t cancels_to_us; /* how far cancel requests have used up their budget */
+    struct evpq__codel codel;
+    uint64_t operations, connections; /* ever, to number them */
+    struct evpq__tracer *tracer;      /* NULL when nobody listens */
+
     struct evpq_pool_stats stats; /* the counters of it */
 };
 
@@ -86,7 +105,10 @@ struct evpq__waiter {
     struct evpq_op op;
     struct evpq_pool *pool; /* counted in pool->ops as long as it lives */
     struct evpq__slot *slot;
-    uint32_t timeout_ms, acquire_ms;              /* for messages */
+    uint32_t timeout_ms, acquire_ms;
+    uint64_t number;
+    int64_t started_us, waits_since_us;
+    const char *tag;                              /* NULL when it has none */
     void (*granted)(struct evpq__waiter *waiter); /* slot is set */
 };
 
@@ -97,6 +119,9 @@ struct evpq_lease {
     struct evpq__slot *slot;   /* NULL when its connection is gone */
     struct evpq__list queries; /* operations, in the order of their calls */
     uint32_t query_count;
+    int64_t since_us;
+    bool overdue; /* and told so */
+    char tag[EVPQ__TAG_SIZE];
 };
 
 /* pool.c: membership. */
@@ -110,18 +135,26 @@ int evpq__pool_admit(struct evpq_pool *pool);
 void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
                       const struct evpq__op_class *class_, uint32_t timeout_ms,
                       uint32_t acquire_ms);
+/* It had a slot, and what it asked for had no effect: it waits again, before all others. */
+void evpq__pool_reenter(struct evpq__waiter *waiter);
 /* It stops waiting, and its error says why. */
 void evpq__pool_leave(struct evpq__waiter *waiter, evpq_code why);
 /* An operation is about to call back. */
-void evpq__pool_count(struct evpq_pool *pool, evpq_code outcome);
+void evpq__pool_count(const struct evpq__waiter *waiter);
 /* The operation's memory is about to go. */
 void evpq__pool_op_gone(struct evpq_pool *pool);
 /* Who had the slot is done with it. */
 void evpq__pool_give_back(struct evpq__slot *slot);
 /* Decides what is to be done now. Calls nobody back. */
 void evpq__pool_settle(struct evpq_pool *pool);
-/* Ends a slot's connection, whatever it does. */
-void evpq__pool_retire(struct evpq__slot *slot, uint64_t *counter);
+/* Ends a slot's connection, whatever it does. `why` is static. */
+void evpq__pool_retire(struct evpq__slot *slot, uint64_t *counter, const char *why);
+/* The idle slot is too old: it goes, or stays until its replacement is there. */
+void evpq__pool_outdated(struct evpq__slot *slot);
+/* All connections made so far are to be replaced; `useless`: at once. */
+void evpq__pool_expire(struct evpq_pool *pool, bool useless, const char *why);
+/* A statement on this slot was refused because the server takes no writes. */
+void evpq__pool_refused_write(struct evpq__slot *slot, bool leased);
 
 /* The memory of a pool outlives its close while somebody keeps it (a pager). */
 void evpq__pool_ref(struct evpq_pool *pool);
@@ -142,6 +175,31 @@ static inline uint32_t evpq__pool_half(uint32_t timeout_ms)
     return timeout_ms == EVPQ_NEVER ? EVPQ_NEVER : timeout_ms - timeout_ms / 2;
 }
 
+/* close.c: the end of a pool. */
+
+/* One step towards it, when nobody has anything under way. */
+void evpq__pool_close_step(struct evpq_pool *pool);
+void evpq__pool_on_close_limit(struct evpq__timer *timer);
+void evpq__pool_on_helper_stopped(struct evpq__task *task);
+
+/* stats.c: what a pool says of itself. */
+
+/* As snprintf(). `waiter`, or NULL, has waited in vain. */
+size_t evpq__pool_snapshot(const struct evpq_pool *pool, char *out, size_t capacity);
+/* Sets the error of who has waited in vain. */
+void evpq__pool_set_timeout(const struct evpq__waiter *waiter, struct evpq_error *err);
+void evpq__pool_set_shed(const struct evpq__waiter *waiter, struct evpq_error *err);
+/* Traces, when somebody listens. */
+static inline void evpq__pool_trace(const struct evpq_pool *pool, const evpq_trace *event,
+                                    const struct evpq_error *error)
+{
+    if (evpq__tracer_wants(pool->tracer, event->kind))
+        evpq__tracer_add(pool->tracer, event, error);
+}
+void evpq__pool_trace_slot(const struct evpq__slot *slot, evpq_trace_kind kind, int64_t since_us,
+                           const char *why);
+void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us);
+
 /* options.c: `out` gets what the user set and the defaults of the rest; a problem, or NULL. */
 const char *evpq__pool_options_read(struct evpq_pool_options *out,
                                     const struct evpq_pool_options *options);
@@ -158,6 +216,16 @@ void evpq__upkeep_watch(struct evpq_pool *pool, const struct evpq__slot *slot);
 uint32_t evpq__upkeep_dials(struct evpq_pool *pool);
 void evpq__upkeep_dial_failed(struct evpq_pool *pool, struct evpq__dialed *dialed);
 void evpq__upkeep_dial_succeeded(struct evpq_pool *pool);
+/* The server has ended a connection, in its words or without. */
+void evpq__upkeep_lost(struct evpq_pool *pool, const struct evpq__slot *slot);
+/* A connection has answered a statement. */
+void evpq__upkeep_proven(struct evpq_pool *pool);
+/* Wakes up when this lease, the youngest, is overdue. */
+void evpq__upkeep_watch_lease(struct evpq_pool *pool, const struct evpq_lease *lease);
+/* A cancel request wants to leave: 0, and it counts; or the moment before which it must not. */
+int64_t evpq__upkeep_may_cancel(struct evpq_pool *pool);
+/* Is the idle slot too old, by its age or its generation? */
+bool evpq__upkeep_outdated(const struct evpq__slot *slot, int64_t now_us);
 
 /* query.c: one statement, of the pool or of a lease. */
 

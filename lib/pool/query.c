@@ -5,6 +5,8 @@
  * one block and end apart: the caller hears at its deadline, the request is
  * over when the server has let go.
  */
+#include <string.h>
+
 #include "base/mem.h"
 #include "pool/pool.h"
 
@@ -46,7 +48,26 @@ static void query_off_slot(struct query *q, bool give_back)
 
 static void request_sent(struct evpq__request *request)
 {
-    evpq__op_sent(&evpq__container_of(request, struct query, request)->waiter.op);
+    struct query *q = evpq__container_of(request, struct query, request);
+    evpq__op_sent(&q->waiter.op);
+    evpq__pool_trace_op(&q->waiter, EVPQ_TRACE_SENT, q->waiter.started_us);
+}
+
+/* It certainly had no effect, and may go to any connection: nobody needs to know. */
+static bool may_rerun(const struct query *q, const struct evpq_error *error)
+{
+    bool not_sent = error->code == EVPQ_EDISCONNECTED && error->fate == EVPQ_NOT_SENT;
+    return !q->lease && (not_sent || q->request.victim) &&
+           q->waiter.pool->state <= EVPQ__POOL_DRAINING;
+}
+
+static void rerun(struct query *q)
+{
+    struct evpq__slot *slot = q->waiter.slot;
+    evpq__node_unlink(&q->waiter.op.node);
+    evpq__pool_reenter(&q->waiter);
+    evpq__op_unref(&q->waiter.op);
+    evpq__pool_give_back(slot);
 }
 
 static void request_done(struct evpq__request *request, struct evpq_result *result,
@@ -61,9 +82,16 @@ static void request_done(struct evpq__request *request, struct evpq_result *resu
         return;
     }
     bool of_pool = !q->lease;
+    if (!result && may_rerun(q, error)) {
+        rerun(q);
+        return;
+    }
     q->result = result;
-    if (!result)
+    if (!result) {
+        if (strcmp(evpq_error_sqlstate(error), "25006") == 0) /* read_only_sql_transaction */
+            evpq__pool_refused_write(q->waiter.slot, q->lease);
         evpq__error_move(&op->error, error);
+    }
     query_unlink(q);
     evpq__op_finish(op);
     query_off_slot(q, of_pool);
@@ -71,6 +99,7 @@ static void request_done(struct evpq__request *request, struct evpq_result *resu
 
 static void query_on_slot(struct query *q)
 {
+    q->request.deadline_us = q->waiter.op.deadline_us;
     evpq__op_ref(&q->waiter.op);
     evpq__conn_submit(q->waiter.slot->conn, &q->request);
 }
@@ -116,7 +145,7 @@ static void query_stop(struct evpq_op *op, evpq_code why)
 static void query_deliver(struct evpq_op *op)
 {
     struct query *q = of_op(op);
-    evpq__pool_count(q->waiter.pool, op->error.code);
+    evpq__pool_count(&q->waiter);
     q->on_result(q->result, q->result ? NULL : &op->error, q->user);
 }
 
@@ -136,13 +165,24 @@ static size_t aligned(size_t size)
     return (size + unit - 1) / unit * unit;
 }
 
-/* The query and its statement, in one block. */
-static struct query *query_new(const evpq_query *query, evpq_result_fn *on_result, void *user)
+/* The query, its statement and its tag, in one block. */
+static struct query *query_new(const struct evpq_pool *pool, const evpq_query *query,
+                               const char *tag, evpq_result_fn *on_result, void *user)
 {
-    struct query *q = evpq__alloc(aligned(sizeof(*q)) + evpq__statement_size(query));
+    size_t statement_size = evpq__statement_size(query);
+    size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
+    struct query *q = evpq__alloc(aligned(sizeof(*q)) + statement_size + tag_length + 1);
     if (!q)
         return NULL;
-    evpq__statement_write(&q->request.statement, (char *)q + aligned(sizeof(*q)), query);
+    char *block = (char *)q + aligned(sizeof(*q));
+    evpq__statement_write(&q->request.statement, block, query);
+    if (tag_length)
+        q->waiter.tag = memcpy(block + statement_size, tag, tag_length);
+    evpq_switch timeout =
+        query->server_timeout ? query->server_timeout : pool->options.server_timeout;
+    q->request.server_timeout = timeout == EVPQ_ON;
+    q->request.max_bytes =
+        query->max_result_bytes ? query->max_result_bytes : pool->options.max_result_bytes;
     evpq__node_init(&q->request.node);
     q->request.done = request_done;
     q->request.sent = request_sent;
@@ -166,7 +206,7 @@ int evpq_pool_query(evpq_op **out, evpq_pool *pool, const evpq_query *query,
     int refused = evpq__pool_admit(pool);
     if (refused)
         return refused;
-    struct query *q = query_new(&complete, on_result, user);
+    struct query *q = query_new(pool, &complete, complete.tag, on_result, user);
     if (!q)
         return EVPQ_ENOMEM;
     evpq__pool_enter(pool, &q->waiter, &query_class, timeout_of(pool, &complete),
@@ -189,12 +229,15 @@ int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,
         return EVPQ_EDISCONNECTED;
     if (lease->query_count >= LEASE_QUERIES)
         return EVPQ_EOVERLOADED;
-    struct query *q = query_new(&complete, on_result, user);
+    struct query *q =
+        query_new(pool, &complete, complete.tag ? complete.tag : lease->tag, on_result, user);
     if (!q)
         return EVPQ_ENOMEM;
     struct evpq__waiter *waiter = &q->waiter;
     waiter->pool = pool;
     waiter->slot = lease->slot;
+    waiter->number = ++pool->operations;
+    waiter->started_us = evpq__loop_now(pool->loop);
     waiter->timeout_ms = timeout_of(pool, &complete);
     pool->ops++;
     evpq__op_init(&waiter->op, &query_class, pool->loop,

@@ -16,7 +16,7 @@ FLOORS = ["base", "flow", "pg", "pool", "session", "page"]
 PUBLIC = {
     "base.h": "base", "error.h": "base", "op.h": "base",
     "value.h": "pg", "query.h": "pg", "result.h": "pg",
-    "pool.h": "pool",
+    "pool.h": "pool", "trace.h": "pool",
     "pager.h": "page",
     "evpq.h": None,
 }

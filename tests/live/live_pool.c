@@ -88,7 +88,9 @@ static void acquire_times_out_when_all_are_taken(void **state)
     struct outcome lease, late = {0};
     live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
     live_acquire(&live, &lease);
-    assert_int_equal(evpq_pool_acquire(NULL, live.pool, 50, outcome_lease, &late), EVPQ_OK);
+    assert_int_equal(evpq_pool_acquire(NULL, live.pool, EVPQ_ACQUIRE_OPTIONS(.timeout_ms = 50),
+                                       outcome_lease, &late),
+                     EVPQ_OK);
     live_wait(&live, &late);
     assert_int_equal(late.code, EVPQ_ETIMEOUT);
     assert_int_equal(late.fate, EVPQ_NOT_SENT);
@@ -354,7 +356,7 @@ static void close_at_any_moment_calls_everybody_back_once(void **state)
             assert_int_equal(evpq_pool_query(NULL, live.pool, EVPQ_QUERY("SELECT pg_sleep(0.001)"),
                                              outcome_result, &outcomes[i]),
                              EVPQ_OK);
-        assert_int_equal(evpq_pool_acquire(NULL, live.pool, 0, outcome_lease, &lease), EVPQ_OK);
+        assert_int_equal(evpq_pool_acquire(NULL, live.pool, NULL, outcome_lease, &lease), EVPQ_OK);
         live_run(&live, 0.0007 * moment);
         evpq_pool_close(live.pool, EVPQ_CLOSE_CANCEL, 0, NULL, NULL);
         live.pool = NULL;

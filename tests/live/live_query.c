@@ -229,7 +229,7 @@ static void what_no_query_can_be_is_refused_before_the_server_sees_it(void **sta
                      EVPQ_EINVALID);
     assert_int_equal(evpq_lease_query(NULL, NULL, EVPQ_QUERY("SELECT 1"), outcome_result, &never),
                      EVPQ_EINVALID);
-    assert_int_equal(evpq_pool_acquire(NULL, live.pool, 0, NULL, NULL), EVPQ_EINVALID);
+    assert_int_equal(evpq_pool_acquire(NULL, live.pool, NULL, NULL, NULL), EVPQ_EINVALID);
     assert_int_equal(live_int8(&live, EVPQ_QUERY("SELECT 1::int8")), 1);
     assert_int_equal(never.calls, 0);
     live_close(&live);

@@ -50,13 +50,22 @@ static void on_lost(void *owner)
     conn = NULL;
 }
 
-const struct evpq__conn_class conn_class = {on_clean, on_lost};
+int64_t cancels_not_before_us;
+
+static int64_t on_canceling(void *owner)
+{
+    assert_ptr_equal(owner, &conn);
+    return cancels_not_before_us;
+}
+
+const struct evpq__conn_class conn_class = {on_clean, on_lost, on_canceling};
+struct evpq__conn_rules conn_rules;
 
 static struct evpq__conn *connect_now(void)
 {
     pg = fake_pg_new();
     struct evpq__dialed dialed = {.pg = pg, .cancel = evpq__cancel_new(pg)};
-    return evpq__conn_new(loop, helper, &dialed, CANCEL_TIMEOUT_MS, &conn_class, &conn);
+    return evpq__conn_new(loop, helper, &dialed, &conn_rules, &conn_class, &conn);
 }
 
 int conn_begin_with(int libpq_version)
@@ -64,6 +73,8 @@ int conn_begin_with(int libpq_version)
     fake_reset();
     fake_pq_version(libpq_version);
     cleans = losses = 0;
+    cancels_not_before_us = 0;
+    conn_rules = (struct evpq__conn_rules){.cancel_timeout_ms = CANCEL_TIMEOUT_MS, .depth = 1};
     loop = evpq__loop_new(fake_ev());
     helper = evpq__helper_start(loop);
     conn = connect_now();

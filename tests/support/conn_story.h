@@ -34,6 +34,10 @@ extern struct evpq__conn *conn; /* NULL when it is lost */
 extern PGconn *pg;              /* of it; gone with it */
 extern int cleans, losses;
 extern const struct evpq__conn_class conn_class; /* the owner is &conn */
+/* Of it; a test may change them at any time. */
+extern struct evpq__conn_rules conn_rules;
+/* What the owner answers to a cancel request that wants to leave. */
+extern int64_t cancels_not_before_us;
 
 /* Fixtures. At the end the connection is lost exactly once, and nothing is left. */
 int conn_begin(void **state);

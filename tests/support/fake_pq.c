@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "support/fake_pq.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -14,14 +16,7 @@
 #include "support/fake_loop.h"
 #include "support/fake_pq_private.h"
 
-enum { STATEMENTS = 256, FIRST_FD = 100 };
-
-struct pg_result {
-    ExecStatusType status;
-    int rows;
-    size_t bytes;
-    char *severity, *sqlstate, *message;
-};
+enum { STATEMENTS = 256, FIRST_FD = 100, FAKE_UTF8 = 6 };
 
 enum kind {
     SAYS_RESULT,
@@ -63,6 +58,11 @@ struct pg_conn {
     PGresult *ready;
     int notifications;
     char *error, *half; /* half: of a statement whose Sync has not left */
+    char *prelude;      /* the last one */
+    struct {
+        char name[32], value[32];
+    } parameters[8];
+    int encoding;
     char *received[STATEMENTS];
     int received_count;
     bool blocked, fail_send, fail_sync, fail_flush;
@@ -115,114 +115,6 @@ void fake_pq_destroy(void *made)
     free(made);
 }
 
-static char *copy(const char *text)
-{
-    return text ? strdup(text) : NULL;
-}
-
-/* ---- results ---- */
-
-static PGresult *result_new(ExecStatusType status, int rows, size_t bytes)
-{
-    PGresult *result = fake_pq_make(sizeof(*result));
-    result->status = status;
-    result->rows = rows;
-    result->bytes = bytes;
-    return result;
-}
-
-static PGresult *error_new(ExecStatusType status, const char *severity, const char *sqlstate,
-                           const char *message)
-{
-    PGresult *result = result_new(status, 0, 0);
-    result->severity = copy(severity);
-    result->sqlstate = copy(sqlstate);
-    result->message = copy(message);
-    return result;
-}
-
-void PQclear(PGresult *result)
-{
-    if (!result)
-        return;
-    free(result->severity);
-    free(result->sqlstate);
-    free(result->message);
-    fake_pq_destroy(result);
-}
-
-ExecStatusType PQresultStatus(const PGresult *result)
-{
-    return result ? result->status : PGRES_FATAL_ERROR;
-}
-
-char *PQresultErrorField(const PGresult *result, int field)
-{
-    switch (field) {
-    case PG_DIAG_SEVERITY_NONLOCALIZED:
-        return result->severity;
-    case PG_DIAG_SQLSTATE:
-        return result->sqlstate;
-    case PG_DIAG_MESSAGE_PRIMARY:
-        return result->message;
-    default:
-        return NULL;
-    }
-}
-
-char *PQresultErrorMessage(const PGresult *result)
-{
-    static char none[] = "";
-    return result->message ? result->message : none;
-}
-
-size_t PQresultMemorySize(const PGresult *result)
-{
-    return result->bytes;
-}
-
-int PQntuples(const PGresult *result)
-{
-    return result->rows;
-}
-
-int PQnfields(const PGresult *result)
-{
-    return result->status == PGRES_TUPLES_OK;
-}
-
-char *PQfname(const PGresult *result, int column)
-{
-    static char name[] = "value";
-    (void)result, (void)column;
-    return name;
-}
-
-Oid PQftype(const PGresult *result, int column)
-{
-    (void)result, (void)column;
-    return 20;
-}
-
-int PQbinaryTuples(const PGresult *result)
-{
-    (void)result;
-    return 1;
-}
-
-int PQgetisnull(const PGresult *result, int row, int column)
-{
-    (void)result, (void)row, (void)column;
-    return 1;
-}
-
-char *PQcmdTuples(PGresult *result)
-{
-    static char none[] = "";
-    (void)result;
-    return none;
-}
-
 /* ---- what is said ---- */
 
 static void message_free(struct message *m)
@@ -253,27 +145,27 @@ static struct message *say(PGconn *pg, enum kind kind, PGresult *result)
 
 void fake_says(PGconn *pg, ExecStatusType status)
 {
-    say(pg, SAYS_RESULT, result_new(status, 0, pg->result_bytes));
+    say(pg, SAYS_RESULT, fake_result_new(status, 0, pg->result_bytes));
 }
 
 void fake_says_rows(PGconn *pg, int rows)
 {
-    say(pg, SAYS_RESULT, result_new(PGRES_TUPLES_OK, rows, pg->result_bytes));
+    say(pg, SAYS_RESULT, fake_result_new(PGRES_TUPLES_OK, rows, pg->result_bytes));
 }
 
 void fake_says_error(PGconn *pg, const char *severity, const char *sqlstate, const char *message)
 {
-    say(pg, SAYS_RESULT, error_new(PGRES_FATAL_ERROR, severity, sqlstate, message));
+    say(pg, SAYS_RESULT, fake_error_new(PGRES_FATAL_ERROR, severity, sqlstate, message));
 }
 
 void fake_says_sync(PGconn *pg, PGTransactionStatusType transaction)
 {
-    say(pg, SAYS_SYNC, result_new(PGRES_PIPELINE_SYNC, 0, 0))->transaction = transaction;
+    say(pg, SAYS_SYNC, fake_result_new(PGRES_PIPELINE_SYNC, 0, 0))->transaction = transaction;
 }
 
 void fake_says_notice(PGconn *pg, const char *severity, const char *sqlstate, const char *message)
 {
-    say(pg, SAYS_NOTICE, error_new(PGRES_NONFATAL_ERROR, severity, sqlstate, message));
+    say(pg, SAYS_NOTICE, fake_error_new(PGRES_NONFATAL_ERROR, severity, sqlstate, message));
 }
 
 void fake_says_notification(PGconn *pg)
@@ -291,14 +183,14 @@ void fake_loses(PGconn *pg, bool closes, const char *text)
 {
     struct message *m = say(pg, SAYS_LOSS, NULL);
     m->closes = closes;
-    m->text = copy(text);
+    m->text = fake_copy(text);
 }
 
 void fake_loses_later(PGconn *pg, const char *text)
 {
     struct message *m = say(pg, SAYS_LOSS, NULL);
     m->closes = m->later = true;
-    m->text = copy(text);
+    m->text = fake_copy(text);
 }
 
 void fake_server(fake_server_fn *now)
@@ -338,6 +230,7 @@ PGconn *fake_pg_new(void)
     PGconn *pg = fake_pq_make(sizeof(*pg));
     pg->fd = fake_pq_next_fd();
     pg->status = CONNECTION_OK;
+    pg->encoding = FAKE_UTF8;
     pg->transaction = PQTRANS_IDLE;
     evpq__list_init(&pg->network);
     evpq__list_init(&pg->input);
@@ -385,6 +278,62 @@ int fake_pg_flushes(const PGconn *pg)
 int fake_pq_gets(void)
 {
     return gets;
+}
+
+const char *fake_pg_prelude(const PGconn *pg)
+{
+    return pg->prelude ? pg->prelude : "";
+}
+
+void fake_pg_parameter(PGconn *pg, const char *name, const char *value)
+{
+    if (strcmp(name, "client_encoding") == 0)
+        pg->encoding = strcmp(value, "UTF8") == 0 ? FAKE_UTF8 : FAKE_UTF8 + 1;
+    for (size_t i = 0; i < sizeof(pg->parameters) / sizeof(pg->parameters[0]); i++) {
+        if (pg->parameters[i].name[0] && strcmp(pg->parameters[i].name, name) != 0)
+            continue;
+        snprintf(pg->parameters[i].name, sizeof(pg->parameters[i].name), "%s", name);
+        snprintf(pg->parameters[i].value, sizeof(pg->parameters[i].value), "%s", value);
+        return;
+    }
+    fail_msg("no room for one more parameter");
+}
+
+const char *PQparameterStatus(const PGconn *pg, const char *name)
+{
+    for (size_t i = 0; i < sizeof(pg->parameters) / sizeof(pg->parameters[0]); i++)
+        if (strcmp(pg->parameters[i].name, name) == 0)
+            return pg->parameters[i].value;
+    return NULL;
+}
+
+int PQclientEncoding(const PGconn *pg)
+{
+    return pg->encoding;
+}
+
+const char *pg_encoding_to_char(int encoding)
+{
+    return encoding == FAKE_UTF8 ? "UTF8" : "SJIS";
+}
+
+int PQbackendPID(const PGconn *pg)
+{
+    return 1000 + pg->fd;
+}
+
+/* In place of the C library's: a look at what waits in the network. */
+ssize_t recv(int fd, void *buffer, size_t size, int flags)
+{
+    (void)buffer, (void)size, (void)flags;
+    for (struct evpq__node *n = evpq__list_first(&conns); n; n = evpq__list_next(&conns, n)) {
+        struct pg_conn *pg = evpq__container_of(n, struct pg_conn, node);
+        struct message *m = pg->fd == fd ? first_message(&pg->network) : NULL;
+        if (m)
+            return m->kind == SAYS_LOSS ? 0 : 1;
+    }
+    errno = EAGAIN;
+    return -1;
 }
 
 void fake_pg_transaction(PGconn *pg, PGTransactionStatusType status)
@@ -440,7 +389,7 @@ void fake_pg_result_bytes(PGconn *pg, size_t bytes)
 static void set_error(PGconn *pg, const char *text)
 {
     free(pg->error);
-    pg->error = copy(text);
+    pg->error = fake_copy(text);
 }
 
 static struct command *first_command(struct evpq__list *list)
@@ -488,6 +437,7 @@ void PQfinish(PGconn *pg)
         free(pg->received[i]);
     free(pg->error);
     free(pg->half);
+    free(pg->prelude);
     fake_pq_destroy(pg);
 }
 
@@ -556,7 +506,7 @@ static int queue_command(PGconn *pg, const char *sql)
     struct command *to_send = calloc(1, sizeof(*to_send));
     assert_non_null(to_send);
     to_send->sync = !sql;
-    to_send->sql = copy(sql);
+    to_send->sql = fake_copy(sql);
     evpq__list_push_back(&pg->unsent, &to_send->node);
     if (pg->async == ASYNC_IDLE)
         pg->async = ASYNC_BUSY;
@@ -592,6 +542,12 @@ static void read_network(PGconn *pg);
 static void server_receives(PGconn *pg, struct command *c)
 {
     if (!c->sync) {
+        if (pg->half) {
+            /* What travels ahead of a statement succeeds. */
+            fake_says(pg, PGRES_COMMAND_OK);
+            free(pg->prelude);
+            pg->prelude = pg->half;
+        }
         pg->half = c->sql;
         c->sql = NULL;
         return;
@@ -721,7 +677,7 @@ PGresult *PQgetResult(PGconn *pg)
     }
     PGresult *result = pg->ready;
     pg->ready = NULL;
-    if (result->status == PGRES_PIPELINE_SYNC) {
+    if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
         pop_command(pg);
         next_command(pg);
     } else {

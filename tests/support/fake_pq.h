@@ -35,6 +35,10 @@ PGconn *fake_pg(int n);
 /* Statements that have reached the server (with their Sync), and their texts. */
 int fake_pg_received(const PGconn *pg);
 const char *fake_pg_sql(const PGconn *pg, int n);
+/* The last statement that came ahead of another, before the same Sync; "" when none has. */
+const char *fake_pg_prelude(const PGconn *pg);
+/* What the server has reported of itself: in_hot_standby, DateStyle, client_encoding. */
+void fake_pg_parameter(PGconn *pg, const char *name, const char *value);
 int fake_pg_flushes(const PGconn *pg);
 void fake_pg_transaction(PGconn *pg, PGTransactionStatusType status);
 /* The peer does not read: PQflush() returns 1. */

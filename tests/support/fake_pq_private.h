@@ -12,6 +12,10 @@ void *fake_pq_make(size_t size);
 void fake_pq_destroy(void *made);
 /* Each descriptor has a number of its own. */
 int fake_pq_next_fd(void);
+char *fake_copy(const char *text);
+PGresult *fake_result_new(ExecStatusType status, int rows, size_t bytes);
+PGresult *fake_error_new(ExecStatusType status, const char *severity, const char *sqlstate,
+                         const char *message);
 /* The signal reaches the backend, if there still is one, and something runs there. */
 void fake_pg_canceled(const PGconn *of);
 void fake_pq_cancel_reset(void);

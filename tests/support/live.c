@@ -81,6 +81,7 @@ static void outcome_take(struct outcome *outcome, const evpq_error *err)
     outcome->at = live_now();
     outcome->code = evpq_error_code(err);
     outcome->fate = evpq_error_fate(err);
+    outcome->retry_safe = evpq_error_retry_safe(err);
     snprintf(outcome->message, sizeof(outcome->message), "%s", evpq_error_message(err));
     snprintf(outcome->sqlstate, sizeof(outcome->sqlstate), "%s", evpq_error_sqlstate(err));
 }
@@ -181,7 +182,7 @@ int64_t live_int8(struct live *live, const evpq_query *query)
 void live_acquire(struct live *live, struct outcome *outcome)
 {
     *outcome = (struct outcome){0};
-    assert_int_equal(evpq_pool_acquire(NULL, live->pool, 0, outcome_lease, outcome), EVPQ_OK);
+    assert_int_equal(evpq_pool_acquire(NULL, live->pool, NULL, outcome_lease, outcome), EVPQ_OK);
     live_wait(live, outcome);
 }
 

@@ -37,6 +37,7 @@ struct outcome {
     int calls; /* of the callback */
     evpq_code code;
     evpq_fate fate;
+    bool retry_safe;
     char message[1200];
     char sqlstate[6];
     evpq_result *result; /* kept; freed by outcome_clear() */

@@ -133,7 +133,9 @@ int story_ask(struct call *call, const char *sql, uint32_t timeout_ms)
 int story_acquire(struct call *call, uint32_t timeout_ms)
 {
     forget(call);
-    return started(call, evpq_pool_acquire(&call->op, pool, timeout_ms, on_acquired, call));
+    return started(call, evpq_pool_acquire(&call->op, pool,
+                                           EVPQ_ACQUIRE_OPTIONS(.timeout_ms = timeout_ms),
+                                           on_acquired, call));
 }
 
 int story_lease_ask(struct call *call, evpq_lease *lease, const char *sql, uint32_t timeout_ms)

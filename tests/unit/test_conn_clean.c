@@ -75,7 +75,7 @@ static void without_memory_what_was_dialed_is_closed(void **state)
         PGconn *another = fake_pg_new();
         struct evpq__dialed dialed = {.pg = another, .cancel = evpq__cancel_new(another)};
         fake_mem_fail_at(n);
-        assert_null(evpq__conn_new(loop, helper, &dialed, 1, &conn_class, &conn));
+        assert_null(evpq__conn_new(loop, helper, &dialed, &conn_rules, &conn_class, &conn));
         assert_int_equal(fake_pq_alive(), alive);
     }
 }

@@ -324,6 +324,7 @@ static void min_size_is_kept_when_connections_are_lost(void **state)
     (void)state;
     story_open_ok(EVPQ_POOL_OPTIONS(.min_size = 3));
     fake_settle();
+    fake_advance(1000);
     for (int i = 0; i < 3; i++)
         fake_loses(fake_pg(i), true, "gone\n");
     fake_settle();
@@ -397,8 +398,9 @@ static void the_one_idle_longest_goes_first(void **state)
 static void never_idle_for_too_long(void **state)
 {
     (void)state;
-    story_open_with_idle(
-        2, *EVPQ_POOL_OPTIONS(.idle_timeout_ms = EVPQ_NEVER, .max_lifetime_ms = EVPQ_NEVER));
+    story_open_with_idle(2, *EVPQ_POOL_OPTIONS(.idle_timeout_ms = EVPQ_NEVER,
+                                               .max_lifetime_ms = EVPQ_NEVER,
+                                               .lease_overdue_ms = EVPQ_NEVER));
     assert_int_equal(fake_timers(), 0);
     fake_advance(100000000);
     assert_int_equal(story_stats().idle, 2);

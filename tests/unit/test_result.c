@@ -152,7 +152,7 @@ static void an_error_repeats_what_the_server_said(void **state)
     said.hint = "hint";
     said.constraint = "users_pkey";
     said.position = "17";
-    evpq__result_error(&err, EVPQ_ESERVER, EVPQ_ROLLED_BACK, NULL);
+    evpq__result_error(&err, EVPQ_ESERVER, EVPQ_ROLLED_BACK, NULL, NULL);
     assert_int_equal(evpq_error_code(&err), EVPQ_ESERVER);
     assert_int_equal(evpq_error_fate(&err), EVPQ_ROLLED_BACK);
     assert_string_equal(evpq_error_message(&err), "duplicate key");
@@ -180,7 +180,7 @@ static void an_error_without_fields_has_the_message_of_libpq_or_of_its_code(void
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct evpq_error err = {0};
         said.whole = cases[i].whole;
-        evpq__result_error(&err, EVPQ_EDISCONNECTED, EVPQ_UNKNOWN, NULL);
+        evpq__result_error(&err, EVPQ_EDISCONNECTED, EVPQ_UNKNOWN, NULL, NULL);
         assert_string_equal(evpq_error_message(&err), cases[i].message
                                                           ? cases[i].message
                                                           : evpq_code_text(EVPQ_EDISCONNECTED));

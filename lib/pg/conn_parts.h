@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_PG_CONN_PARTS_H
+#define EVPQ_LIB_PG_CONN_PARTS_H
+
+/*
+ * The inside of a connection, for the three files that are it: conn.c sends and
+ * takes answers, drain.c cleans, closing.c ends.
+ *
+ *            submit              abandoned, or recycled unclean
+ *   IDLE <===========> BUSY ----------------------> DRAINING
+ *    |  last one done   |                            |    |
+ *    |<-----------------|----------------------------+    | the bound, or
+ *    |                  |     waited out, cleaned         | broken
+ *    +------------------+-----> CLOSING <-----------------+
+ *       broken, closed             |
+ *                                  v  server and cancel request are done, or the bound
+ *                               CLOSED
+ */
+
+#include "pg/conn.h"
+
+enum evpq__conn_state {
+    EVPQ__CONN_IDLE,     /* nothing queued, nothing in flight */
+    EVPQ__CONN_BUSY,     /* requests queued or in flight */
+    EVPQ__CONN_DRAINING, /* an abandoned request is waited out, or the session cleaned */
+    EVPQ__CONN_CLOSING,  /* goodbye has been said; the server, or a cancel request, is not done */
+    EVPQ__CONN_CLOSED,   /* the owner has been told */
+    EVPQ__CONN_STATES,
+};
+
+struct evpq__conn {
+    struct evpq__loop *loop;
+    struct evpq__helper *helper;
+    const struct evpq__conn_rules *rules;
+    const struct evpq__conn_class *class_;
+    void *owner;
+    enum evpq__conn_state state;
+    PGconn *pg; /* NULL when the server has let go */
+    int backend_pid;
+    struct evpq__cancel *cancel;
+    struct evpq__notices *notices;
+    struct evpq__io io;
+    struct evpq__task pump;
+    struct evpq__list queued, sent;
+    size_t in_flight; /* length of sent */
+    const char *why;  /* set: it is closed, or the pump is to close it */
+    bool unsent;      /* libpq has bytes that the socket did not take */
+    bool worn, proven;
+    bool local_timeout;   /* in this transaction a statement_timeout of ours is set */
+    uint64_t received;    /* bytes that have come, as far as somebody counts */
+    uint64_t idle_before; /* of them, when it was heard first while idle; 0: not yet */
+
+    /* What has come for the first of `sent`, before its Sync. */
+    PGresult *answer;
+    struct evpq_error failure;
+
+    /* drain.c */
+    struct evpq__task cancel_over;
+    struct evpq__timer drain_limit;  /* runs in DRAINING and CLOSING */
+    struct evpq__timer cancel_again; /* runs in DRAINING, until the next request */
+    int64_t drain_until_us;
+    uint32_t cancel_pause_ms;
+    bool recycled;                 /* given back by its user; DRAINING ends in `clean` */
+    bool used;                     /* since it was clean: a statement was sent */
+    unsigned resets;               /* steps of the reset that are done */
+    struct evpq__request cleaning; /* one step of it at a time */
+};
+
+/* conn.c */
+void evpq__conn_enter(struct evpq__conn *conn, enum evpq__conn_state next);
+void evpq__conn_post_pump(struct evpq__conn *conn);
+/* The first in flight: who is answered now. */
+struct evpq__request *evpq__conn_head(struct evpq__conn *conn);
+/* The end of `request`, which is on no list any more. */
+void evpq__conn_request_over(struct evpq__request *request, struct evpq_result *result,
+                             struct evpq_error *error);
+/* The pump closes it, for this reason; the first reason stays. */
+void evpq__conn_close_for(struct evpq__conn *conn, const char *why);
+
+/* drain.c */
+void evpq__drain_init(struct evpq__conn *conn);
+void evpq__drain_stop_timers(struct evpq__conn *conn);
+/* Asks the server to stop what it runs, if the pool has a cancel request left. */
+void evpq__drain_cancel(struct evpq__conn *conn);
+/* One step towards a clean connection, when the time has come for it. Last in each handler. */
+void evpq__drain_settle(struct evpq__conn *conn);
+
+/* closing.c */
+/* Everything under way is over, with what is known. Nothing may touch `conn` after it. */
+void evpq__closing_begin(struct evpq__conn *conn, const char *message);
+/* In CLOSING: the socket is readable. The same. */
+void evpq__closing_read(struct evpq__conn *conn);
+/* In CLOSING: the bound. The same. */
+void evpq__closing_hang_up(struct evpq__conn *conn);
+/* In CLOSING: a cancel request is over. The same. */
+void evpq__closing_settle(struct evpq__conn *conn);
+
+#endif /* EVPQ_LIB_PG_CONN_PARTS_H */
