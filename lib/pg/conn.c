@@ -410,7 +410,8 @@ static bool send_request(struct evpq__conn *conn, struct evpq__request *request)
 
 static bool may_send(const struct evpq__conn *conn, const struct evpq__request *request)
 {
-    if (conn->unsent || conn->notices->fatal || conn->in_flight >= conn->rules->depth)
+    if (conn->unsent || conn->notices->fatal || conn->in_flight >= conn->rules->depth ||
+        PQstatus(conn->pg) != CONNECTION_OK)
         return false;
     return conn->state == EVPQ__CONN_BUSY || request == &conn->cleaning;
 }

@@ -105,7 +105,7 @@ void evpq__drain_cancel(struct evpq__conn *conn)
 static void stop_head(struct evpq__conn *conn)
 {
     struct evpq__request *head = evpq__conn_head(conn);
-    if (!head || !head->abandoned)
+    if (!head || !head->abandoned || evpq__cancel_running(conn->cancel))
         return;
     head->cancel_tried = true;
     evpq__drain_cancel(conn);

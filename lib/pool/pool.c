@@ -83,14 +83,16 @@ static void slot_dial(struct evpq_pool *pool)
 
 /*
  * An idle connection that is to be replaced serves until its replacement is
- * there, if there is room for both; the last of the list is taken last.
+ * there, if there is room for both or a dial under way; the last of the list is
+ * taken last.
  */
 void evpq__pool_outdated(struct evpq__slot *slot)
 {
     struct evpq_pool *pool = slot->pool;
     bool expired = slot->generation != pool->generation;
-    if (slot->generation < pool->useless || pool->state != EVPQ__POOL_OPEN ||
-        evpq__pool_total(pool) >= pool->options.max_size) {
+    bool room = evpq__pool_total(pool) < pool->options.max_size ||
+                pool->slot_count[EVPQ__SLOT_DIALING] > pool->stale;
+    if (slot->generation < pool->useless || pool->state != EVPQ__POOL_OPEN || !room) {
         evpq__pool_retire(slot,
                           expired ? &pool->stats.closed_expired : &pool->stats.closed_lifetime,
                           expired ? "expired" : "max_lifetime");
@@ -220,13 +222,15 @@ void evpq__pool_give_back(struct evpq__slot *slot)
     slot->lease = NULL;
     if (evpq__conn_proven(slot->conn))
         evpq__upkeep_proven(pool);
-    if (slot->state == EVPQ__SLOT_BUSY) {
-        if (evpq__conn_recycle(slot->conn))
-            slot_becomes_idle(slot);
-        else
-            slot_move(slot, EVPQ__SLOT_CLEANING);
+    if (slot->state == EVPQ__SLOT_BUSY && evpq__conn_recycle(slot->conn)) {
+        slot_becomes_idle(slot);
+        evpq__pool_settle(pool);
+        return;
     }
-    evpq__pool_settle(pool);
+    if (slot->state == EVPQ__SLOT_BUSY)
+        slot_move(slot, EVPQ__SLOT_CLEANING);
+    /* Later: it may be on its way to being lost, which decides how to dial. */
+    evpq__loop_post(pool->loop, EVPQ__SOON, &pool->settle);
 }
 
 void evpq__pool_retire(struct evpq__slot *slot, uint64_t *counter, const char *why)

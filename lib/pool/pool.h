@@ -54,7 +54,8 @@ enum evpq__pool_state {
 /* When to dial again, and how many at once. */
 struct evpq__backoff {
     unsigned failures;  /* in a row */
-    unsigned before;    /* the success that followed: none has answered a statement yet */
+    unsigned before;    /* failures in a row, then a success that has proved nothing yet */
+    int64_t proven_us;  /* when it has, by having lived so long */
     unsigned allowance; /* dials at a time: 1, doubled by each success */
     int64_t not_before_us;
     struct evpq_error last_error; /* of the last failure in a row */

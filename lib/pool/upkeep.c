@@ -10,7 +10,8 @@
  * ramp keeps a short spike from opening connections that nobody needs when they
  * are there. A connection that the server ends makes one prober again; one that
  * it ends at once, before any statement was answered, counts as a failed dial: a
- * server may let everybody in and serve nobody. The pauses are full jitter
+ * server may let everybody in and serve nobody. So after failures the first that
+ * succeeds has to prove itself before there is a second. The pauses are full jitter
  * ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015) above 100 ms,
  * so there are never more than ten dials a second while the server is down.
  */
@@ -166,6 +167,11 @@ uint32_t evpq__upkeep_dials(struct evpq_pool *pool)
         wake_at(pool, b->not_before_us);
         return 0;
     }
+    if (b->before > 0 && evpq__loop_now(pool->loop) < b->proven_us) {
+        wake_at(pool, b->proven_us);
+        return 0;
+    }
+    b->before = 0;
     return b->allowance > dialing ? b->allowance - dialing : 0;
 }
 
@@ -206,6 +212,8 @@ void evpq__upkeep_lost(struct evpq_pool *pool, const struct evpq__slot *slot)
 
 void evpq__upkeep_proven(struct evpq_pool *pool)
 {
+    if (pool->backoff.before > 0)
+        evpq__loop_post(pool->loop, EVPQ__SOON, &pool->settle);
     pool->backoff.before = 0;
 }
 
@@ -214,6 +222,7 @@ void evpq__upkeep_dial_succeeded(struct evpq_pool *pool)
     struct evpq__backoff *b = &pool->backoff;
     b->before += b->failures;
     b->failures = 0;
+    b->proven_us = evpq__loop_now(pool->loop) + PROVE_US;
     if (b->allowance < pool->options.max_size)
         b->allowance *= 2;
     evpq__error_clear(&b->last_error);

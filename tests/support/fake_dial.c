@@ -28,12 +28,19 @@ struct evpq__dial {
 static struct evpq__list dials;
 static int started;
 static enum { WAIT, SUCCEED, FAIL } all;
+static bool read_write;
 
 void fake_dial_reset(void)
 {
     evpq__list_init(&dials);
     started = 0;
     all = WAIT;
+    read_write = false;
+}
+
+void fake_dial_read_write(bool wanted)
+{
+    read_write = wanted;
 }
 
 int fake_dials(void)
@@ -95,6 +102,7 @@ static void dial_succeeds(struct evpq__dial *dial)
     PGconn *pg = fake_pg_new();
     dial->dialed.cancel = evpq__cancel_new(pg);
     if (dial->dialed.cancel) {
+        dial->dialed.read_write = read_write;
         dial->dialed.pg = pg;
         dial_ends(dial);
     } else {

@@ -23,4 +23,7 @@ void fake_dial_all_succeed(void);
 void fake_dial_all_fail(void);
 void fake_dial_all_wait(void);
 
+/* The conninfo asks for a server that takes writes. */
+void fake_dial_read_write(bool wanted);
+
 #endif /* EVPQ_TESTS_FAKE_DIAL_H */

@@ -154,6 +154,25 @@ static void a_result_is_binary_unless_text_is_asked_for(void **state)
     }
 }
 
+static void what_begins_a_transaction_is_known(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sql;
+        bool begins;
+    } cases[] = {{"BEGIN", true},
+                 {" begin isolation level serializable", true},
+                 {"START TRANSACTION", true},
+                 {"\n\tBegin;", true},
+                 {"BEGINNING", false},
+                 {"", false},
+                 {"SELECT 'BEGIN'", false},
+                 {"COMMIT", false}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_int_equal(evpq__statement_begins(&(struct evpq__statement){.sql = cases[i].sql}),
+                         cases[i].begins);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +184,7 @@ int main(void)
         cmocka_unit_test(options_that_are_refused_or_missing_read_as_zero),
         cmocka_unit_test(a_statement_needs_nothing_of_the_query),
         cmocka_unit_test(a_result_is_binary_unless_text_is_asked_for),
+        cmocka_unit_test(what_begins_a_transaction_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
