@@ -3,10 +3,10 @@
 
 #include <assert.h>
 
-/* The one door between states: forward, and from SENT back to WAITING. */
+/* The one door between states: forward, or back to WAITING before it was delivered. */
 static void op_enter(struct evpq_op *op, enum evpq__op_state next)
 {
-    assert(next > op->state || (op->state == EVPQ__OP_SENT && next == EVPQ__OP_WAITING));
+    assert(next > op->state || (next == EVPQ__OP_WAITING && op->state != EVPQ__OP_DELIVERED));
     op->state = next;
 }
 
@@ -51,8 +51,8 @@ void evpq__op_sent(struct evpq_op *op)
 
 void evpq__op_again(struct evpq_op *op)
 {
-    if (op->state == EVPQ__OP_SENT)
-        op_enter(op, EVPQ__OP_WAITING);
+    evpq__loop_unpost(op->loop, &op->delivery);
+    op_enter(op, EVPQ__OP_WAITING);
 }
 
 void evpq__op_finish(struct evpq_op *op)

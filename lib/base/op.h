@@ -55,7 +55,8 @@ void evpq__op_init(struct evpq_op *op, const struct evpq__op_class *class_, stru
 /* Is stopped with ETIMEOUT at this moment, at the latest: a stage shorter than the deadline. */
 void evpq__op_limit(struct evpq_op *op, int64_t at_us);
 void evpq__op_sent(struct evpq_op *op);
-/* It had no effect there, and waits once more; its deadline stays. */
+/* It had no effect there, and waits once more; its deadline stays. Also when it has finished, and
+ * nobody was told yet. Its timer has to be set with evpq__op_limit(). */
 void evpq__op_again(struct evpq_op *op);
 static inline bool evpq__op_finished(const struct evpq_op *op)
 {

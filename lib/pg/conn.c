@@ -110,6 +110,11 @@ bool evpq__conn_proven(const struct evpq__conn *conn)
     return conn->proven;
 }
 
+bool evpq__conn_in_standby(const struct evpq__conn *conn)
+{
+    return conn->pg && evpq__pq_in_standby(conn->pg);
+}
+
 bool evpq__conn_read_only(const struct evpq__conn *conn)
 {
     return conn->pg && evpq__pq_read_only(conn->pg);

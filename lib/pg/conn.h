@@ -94,7 +94,8 @@ bool evpq__conn_quiet(const struct evpq__conn *conn);
 bool evpq__conn_worn(const struct evpq__conn *conn);
 /* It has answered a statement. */
 bool evpq__conn_proven(const struct evpq__conn *conn);
-/* The server has said that it takes no writes: in_hot_standby, default_transaction_read_only. */
+/* The server has said that it is a standby; that this session takes no writes. */
+bool evpq__conn_in_standby(const struct evpq__conn *conn);
 bool evpq__conn_read_only(const struct evpq__conn *conn);
 int evpq__conn_backend_pid(const struct evpq__conn *conn);
 /* It was ended by the server or the network, not by us. */

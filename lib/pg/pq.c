@@ -51,9 +51,14 @@ static bool reports_on(const PGconn *conn, const char *name)
     return value && strcmp(value, "on") == 0;
 }
 
+bool evpq__pq_in_standby(const PGconn *conn)
+{
+    return reports_on(conn, "in_hot_standby");
+}
+
 bool evpq__pq_read_only(const PGconn *conn)
 {
-    return reports_on(conn, "in_hot_standby") || reports_on(conn, "default_transaction_read_only");
+    return reports_on(conn, "default_transaction_read_only");
 }
 
 void evpq__pq_count_received(const PGconn *conn, uint64_t *received)

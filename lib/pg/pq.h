@@ -38,7 +38,9 @@ extern __typeof__(PQsendPipelineSync) PQsendPipelineSync __attribute__((weak));
     "SELECT set_config('DateStyle','ISO',false),set_config('extra_float_digits','1',false)"
 /* It is still so, as far as the server reports: nobody has changed client_encoding or DateStyle. */
 bool evpq__pq_session_pinned(const PGconn *conn);
-/* The server reports that it takes no writes (14: in_hot_standby). False where it does not say. */
+/* The server reports that it is a standby (14 and later), or that this session takes no writes
+ * unless it asks to (default_transaction_read_only). False where it does not say. */
+bool evpq__pq_in_standby(const PGconn *conn);
 bool evpq__pq_read_only(const PGconn *conn);
 
 /*

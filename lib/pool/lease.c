@@ -26,6 +26,7 @@ static void acquire_granted(struct evpq__waiter *waiter)
     struct acquire *a = of_op(&waiter->op);
     a->lease->pool = waiter->pool;
     a->lease->slot = waiter->slot;
+    a->lease->granted = waiter;
     waiter->slot->lease = a->lease;
     a->lease->since_us = evpq__loop_now(waiter->pool->loop);
     evpq__list_push_back(&waiter->pool->leases, &a->lease->node);
@@ -45,10 +46,10 @@ static void acquire_deliver(struct evpq_op *op)
     if (op->error.code == EVPQ_OK) {
         lease = a->lease;
         a->lease = NULL;
-        /* Granted, and gone before anybody was told. */
+        lease->granted = NULL;
+        /* Granted, and the pool was closed before anybody was told. */
         if (!lease->slot) {
-            evpq__error_set(&op->error, lease->pool ? EVPQ_EDISCONNECTED : EVPQ_ECLOSED,
-                            EVPQ_NOT_SENT, "the connection was lost at once");
+            evpq__error_set(&op->error, EVPQ_ECLOSED, EVPQ_NOT_SENT, "the pool was closed");
             a->waiter.tag = NULL;
             evpq_lease_release(lease);
             lease = NULL;
@@ -117,6 +118,15 @@ void evpq__lease_detach(struct evpq_lease *lease)
     if (lease->slot)
         lease->slot->lease = NULL;
     lease->slot = NULL;
+    struct evpq__waiter *granted = lease->granted;
+    if (granted && lease->pool->state <= EVPQ__POOL_DRAINING) {
+        /* Lost before anybody was told: another connection will do. */
+        evpq__node_unlink(&lease->node);
+        lease->granted = NULL;
+        lease->pool = NULL;
+        evpq__pool_reenter(granted);
+        return;
+    }
     if (lease->pool && lease->pool->state >= EVPQ__POOL_STOPPING) {
         evpq__node_unlink(&lease->node);
         lease->pool = NULL;

@@ -287,13 +287,17 @@ static void server_takes_no_writes(struct evpq__slot *slot)
     if (slot->generation != pool->generation || now - pool->drifted_us < PAUSE_US)
         return;
     pool->drifted_us = now;
-    evpq__pool_expire(pool, true, "read-only server");
+    evpq__pool_expire(pool, true, "server takes no writes");
 }
 
-/* In a transaction it may be the user who has made it read-only: then the server's word counts. */
+/*
+ * It may be the session only, which is then not handed out again; and in a lease
+ * the user's own transaction. Then the server's word counts.
+ */
 void evpq__pool_refused_write(struct evpq__slot *slot, bool leased)
 {
-    if (slot->pool->read_write && (!leased || evpq__conn_read_only(slot->conn)))
+    bool session_only = leased || evpq__conn_read_only(slot->conn);
+    if (slot->pool->read_write && (!session_only || evpq__conn_in_standby(slot->conn)))
         server_takes_no_writes(slot);
 }
 
@@ -392,9 +396,11 @@ static bool fit(struct evpq__slot *slot, int64_t now)
         evpq__pool_retire(slot, &pool->stats.closed_broken, "broken");
         return false;
     }
-    if (pool->read_write && evpq__conn_read_only(slot->conn)) {
-        server_takes_no_writes(slot);
-        evpq__pool_retire(slot, &pool->stats.closed_expired, "read-only server");
+    if (pool->read_write &&
+        (evpq__conn_in_standby(slot->conn) || evpq__conn_read_only(slot->conn))) {
+        if (evpq__conn_in_standby(slot->conn))
+            server_takes_no_writes(slot);
+        evpq__pool_retire(slot, &pool->stats.closed_expired, "takes no writes");
         return false;
     }
     if (now - slot->idle_since_us > A_MOMENT_US && !evpq__conn_quiet(slot->conn)) {

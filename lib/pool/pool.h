@@ -120,6 +120,7 @@ struct evpq_lease {
     struct evpq__slot *slot;   /* NULL when its connection is gone */
     struct evpq__list queries; /* operations, in the order of their calls */
     uint32_t query_count;
+    struct evpq__waiter *granted; /* who asked for it and was not told yet, or NULL */
     int64_t since_us;
     bool overdue; /* and told so */
     char tag[EVPQ__TAG_SIZE];

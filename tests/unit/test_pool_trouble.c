@@ -356,6 +356,23 @@ static void in_a_lease_the_word_of_the_server_counts(void **state)
     assert_int_equal(story_stats().closed_expired, 1);
 }
 
+static void a_session_that_takes_no_writes_goes_alone(void **state)
+{
+    (void)state;
+    fake_dial_read_write(true);
+    fake_server(server_in_standby);
+    story_open_with_idle(3, *EVPQ_POOL_OPTIONS(.max_size = 5));
+    fake_pg_parameter(fake_pg(0), "default_transaction_read_only", "on");
+    fake_pg_parameter(fake_pg(1), "default_transaction_read_only", "on");
+    fake_pg_parameter(fake_pg(2), "default_transaction_read_only", "on");
+    fake_pg_parameter(fake_pg(2), "default_transaction_read_only", "off");
+    story_run(&a, "SELECT 1");
+    assert_int_equal(a.code, EVPQ_OK);
+    assert_int_equal(story_stats().expired, 0);
+    assert_true(story_stats().closed_expired <= 2);
+    assert_true(story_stats().idle >= 1);
+}
+
 static void a_server_that_becomes_a_standby_is_not_used(void **state)
 {
     (void)state;
@@ -521,6 +538,7 @@ int main(void)
         story_test(a_refused_write_replaces_all_connections),
         story_test(a_pool_for_any_server_does_not_mind),
         story_test(in_a_lease_the_word_of_the_server_counts),
+        story_test(a_session_that_takes_no_writes_goes_alone),
         story_test(a_server_that_becomes_a_standby_is_not_used),
         story_test(who_waits_too_long_is_shed),
         story_test(a_snapshot_names_the_oldest_lease),
