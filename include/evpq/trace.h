@@ -59,7 +59,7 @@ typedef struct evpq_trace {
 typedef void evpq_trace_fn(const evpq_trace *event, void *user);
 
 /** The name of an event's kind, "dialed"; "?" for a number that is none. Static. */
-EVPQ_API const char *evpq_trace_kind_name(int kind);
+EVPQ_API const char *evpq_trace_kind_name(evpq_trace_kind kind);
 
 EVPQ_END_DECLS
 

@@ -25,13 +25,13 @@ struct evpq__tracer {
     uint64_t lost; /* since the last one that was kept */
 };
 
-const char *evpq_trace_kind_name(int kind)
+const char *evpq_trace_kind_name(evpq_trace_kind kind)
 {
     static const char *const names[] = {"dialed",   "dial failed",  "acquired", "sent",
                                         "finished", "canceled",     "rerun",    "closed",
                                         "expired",  "lease overdue"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (kind == 1 << i)
+        if ((unsigned)kind == 1u << i)
             return names[i];
     return "?";
 }

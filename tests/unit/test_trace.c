@@ -167,8 +167,8 @@ static void each_kind_has_a_name(void **state)
     assert_string_equal(evpq_trace_kind_name(EVPQ_TRACE_CLOSED), "closed");
     assert_string_equal(evpq_trace_kind_name(EVPQ_TRACE_EXPIRED), "expired");
     assert_string_equal(evpq_trace_kind_name(EVPQ_TRACE_LEASE_OVERDUE), "lease overdue");
-    assert_string_equal(evpq_trace_kind_name(0), "?");
-    assert_string_equal(evpq_trace_kind_name(1 << 20), "?");
+    assert_string_equal(evpq_trace_kind_name((evpq_trace_kind)0), "?");
+    assert_string_equal(evpq_trace_kind_name((evpq_trace_kind)(1 << 20)), "?");
 }
 
 #define trace_test(name) cmocka_unit_test_setup_teardown(name, begin, end)
