@@ -294,7 +294,9 @@ static void setup_step(struct evpq__dial *dial)
     while (alive && !PQisBusy(dial->pg)) {
         PGresult *result = PQgetResult(dial->pg);
         bool over = !result;
-        bool refused = result && PQresultStatus(result) == PGRES_FATAL_ERROR;
+        /* Also what is no answer: of a COPY libpq would tell for ever. */
+        ExecStatusType status = PQresultStatus(result);
+        bool refused = result && status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK;
         PQclear(result);
         if (refused) {
             attempt_failed(dial);

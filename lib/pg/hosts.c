@@ -38,8 +38,10 @@ const char *evpq__hosts_option(const struct evpq__hosts *hosts, const char *keyw
  */
 static PQconninfoOption *effective_options(const char *conninfo, const char *spoilt)
 {
+    /* libpq takes what has no "=" for the name of a database, blanks too. */
+    bool blank = !conninfo || !conninfo[strspn(conninfo, " \t\n\v\f\r")];
     const char *keywords[] = {"dbname", spoilt, NULL};
-    const char *values[] = {conninfo ? conninfo : "", "evpq", NULL};
+    const char *values[] = {blank ? "" : conninfo, "evpq", NULL};
     PGconn *conn = PQconnectStartParams(keywords, values, 1);
     PQconninfoOption *options = conn ? PQconninfo(conn) : NULL;
     PQfinish(conn);
@@ -107,6 +109,21 @@ static const char *host_problem(const struct evpq__host *host)
     return NULL;
 }
 
+/* "//bob:se@cr/et@h" has the host "cr", and would name it. */
+static bool uri_has_another_at(const char *conninfo)
+{
+    static const char *const schemes[] = {"postgresql://", "postgres://"};
+    for (size_t i = 0; conninfo && i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        if (strncmp(conninfo, schemes[i], strlen(schemes[i])) != 0)
+            continue;
+        const char *at = conninfo + strlen(schemes[i]);
+        size_t user = strcspn(at, "@/");
+        at += user + (at[user] == '@');
+        return at[strcspn(at, "@?")] == '@';
+    }
+    return false;
+}
+
 static const char *split_hosts(struct evpq__hosts *hosts)
 {
     const char *names = evpq__hosts_option(hosts, "host");
@@ -160,7 +177,12 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
     if (gss && gss->val && strcmp(gss->val, "prefer") == 0 && !getenv("PGGSSENCMODE") &&
         !(conninfo && strstr(conninfo, "gssencmode")))
         strcpy(gss->val, "");
-    return split_hosts(hosts);
+    const char *problem = split_hosts(hosts);
+    if (!problem && uri_has_another_at(conninfo))
+        problem =
+            "the connection string has an '@' too many: write %40 for one in a password, and "
+            "%2F for a '/'";
+    return problem;
 }
 
 void evpq__hosts_free(struct evpq__hosts *hosts)

@@ -165,6 +165,13 @@ static size_t aligned(size_t size)
     return (size + unit - 1) / unit * unit;
 }
 
+/* An empty result of libpq takes some 2 kB. */
+static size_t result_limit(size_t bytes)
+{
+    enum { LEAST = 4096 };
+    return bytes == 0 || bytes > LEAST ? bytes : LEAST;
+}
+
 /* The query, its statement and its tag, in one block. */
 static struct query *query_new(const struct evpq_pool *pool, const evpq_query *query,
                                const char *tag, evpq_result_fn *on_result, void *user)
@@ -181,8 +188,8 @@ static struct query *query_new(const struct evpq_pool *pool, const evpq_query *q
     evpq_switch timeout =
         query->server_timeout ? query->server_timeout : pool->options.server_timeout;
     q->request.server_timeout = timeout == EVPQ_ON;
-    q->request.max_bytes =
-        query->max_result_bytes ? query->max_result_bytes : pool->options.max_result_bytes;
+    q->request.max_bytes = result_limit(query->max_result_bytes ? query->max_result_bytes
+                                                                : pool->options.max_result_bytes);
     evpq__node_init(&q->request.node);
     q->request.done = request_done;
     q->request.sent = request_sent;

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * order_by and the SQL made of it. Whatever it names, outside of quotes there
+ * is nothing but evpq's own words, and inside there are those names.
+ */
+
+#include "base/mem.h"
+#include "fuzz.h"
+#include "page/keyset.h"
+
+static const char statement[] = "SELECT 1";
+
+static const char *const words[] = {
+    "SELECT", "FROM",  "AS",     "evpq_page", "WHERE", "AND", "IS",   "NOT",
+    "NULL",   "NULLS", "FIRST",  "LAST",      "ORDER", "BY",  "DESC", "UNION",
+    "ALL",    "LIMIT", "OFFSET", "false",     "1",     "100",
+};
+
+static int is_name_of(const struct evpq__keyset *keyset, const char *name)
+{
+    for (size_t i = 0; i < keyset->count; i++)
+        if (strcmp(keyset->keys[i].name, name) == 0)
+            return 1;
+    return 0;
+}
+
+/* Reads a quoted name as the server does. */
+static const char *read_quoted(const char *at, char name[EVPQ__NAME_MAX + 1])
+{
+    size_t length = 0;
+    for (at++;; at++) {
+        if (*at == '"' && *++at != '"')
+            break;
+        CHECK(*at && length < EVPQ__NAME_MAX);
+        name[length++] = *at;
+    }
+    name[length] = '\0';
+    return at;
+}
+
+/* The highest number of a parameter in it. */
+static unsigned long check_sql(const char *sql, const struct evpq__keyset *keyset)
+{
+    unsigned long highest = 0;
+    int depth = 0;
+    for (const char *at = sql; *at;) {
+        size_t length =
+            strspn(at, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+        if (*at == '"') {
+            char name[EVPQ__NAME_MAX + 1];
+            at = read_quoted(at, name);
+            CHECK(is_name_of(keyset, name));
+        } else if (*at == '$') {
+            char *end;
+            unsigned long number = strtoul(at + 1, &end, 10);
+            CHECK(end > at + 1);
+            highest = number > highest ? number : highest;
+            at = end;
+        } else if (length > 0) {
+            size_t i = 0;
+            while (i < sizeof(words) / sizeof(*words) &&
+                   (strlen(words[i]) != length || strncmp(words[i], at, length) != 0))
+                i++;
+            CHECK(i < sizeof(words) / sizeof(*words));
+            at += length;
+        } else {
+            CHECK(strchr(" \n(),*<>=", *at));
+            depth += (*at == '(') - (*at == ')');
+            CHECK(depth >= 0);
+            at++;
+        }
+    }
+    CHECK(depth == 0);
+    return highest;
+}
+
+static void check_page(const struct evpq__keyset *keyset, const bool *nulls, size_t params)
+{
+    struct evpq__paged paged = {
+        .sql = statement, .sql_length = strlen(statement), .params_count = params, .rows = 100};
+    char *sql = evpq__keyset_sql(&paged, keyset, nulls);
+    CHECK(sql);
+    size_t most = params;
+    for (size_t i = 0; nulls && i < keyset->count; i++)
+        most += !nulls[i];
+    CHECK(check_sql(sql, keyset) <= most);
+    evpq__free(sql);
+}
+
+/* The names, written as the server would have to be given them, mean the same. */
+static void check_again(const struct evpq__keyset *keyset)
+{
+    char order_by[EVPQ__KEYS_MAX * (2 * EVPQ__NAME_MAX + 32)], *to = order_by;
+    struct evpq__keyset again;
+    for (size_t i = 0; i < keyset->count; i++) {
+        const struct evpq__key *key = &keyset->keys[i];
+        to += sprintf(to, "%s\"", i ? "," : "");
+        for (const char *c = key->name; *c; c++)
+            to += sprintf(to, *c == '"' ? "\"\"" : "%c", *c);
+        to += sprintf(to, "\" %s NULLS %s", key->descending ? "DESC" : "ASC",
+                      key->nulls_first ? "FIRST" : "LAST");
+    }
+    CHECK(!evpq__keyset_parse(&again, order_by));
+    CHECK(again.count == keyset->count);
+    for (size_t i = 0; i < again.count; i++)
+        CHECK(strcmp(again.keys[i].name, keyset->keys[i].name) == 0 &&
+              again.keys[i].descending == keyset->keys[i].descending &&
+              again.keys[i].nulls_first == keyset->keys[i].nulls_first);
+}
+
+int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
+{
+    struct fuzz_input input = {data, size};
+    unsigned mask = fuzz_byte(&input);
+    size_t params = fuzz_byte(&input);
+    char *text = fuzz_text(&input);
+    size_t length = evpq__statement_length(text);
+    CHECK(length <= strlen(text) && (length == 0 || !strchr(" \t\n\v\f\r;", text[length - 1])));
+
+    struct evpq__keyset keyset;
+    const char *problem = evpq__keyset_parse(&keyset, text);
+    if (!problem) {
+        bool nulls[EVPQ__KEYS_MAX];
+        CHECK(keyset.count >= 1 && keyset.count <= EVPQ__KEYS_MAX);
+        for (size_t i = 0; i < keyset.count; i++) {
+            nulls[i] = mask >> i & 1;
+            CHECK(keyset.keys[i].name[0] && strlen(keyset.keys[i].name) <= EVPQ__NAME_MAX);
+            for (size_t j = 0; j < i; j++)
+                CHECK(strcmp(keyset.keys[i].name, keyset.keys[j].name) != 0);
+        }
+        check_page(&keyset, NULL, params);
+        check_page(&keyset, nulls, params);
+        check_again(&keyset);
+    }
+    free(text);
+    return 0;
+}
