@@ -12,9 +12,10 @@
  * between pages, and a page at any depth costs what the first one costs.
  *
  * With order_by the pages are *keyset* pages: the next page starts behind the
- * last row of the one before. The order columns are output columns of the
- * statement, each ASC or DESC, NULLS FIRST or LAST. Together they must be
- * unique: two rows equal in all of them cannot be told apart. Where a page
+ * last row of the one before, the previous one before its first row. The order
+ * is that of output columns of the statement, or of expressions over them, each
+ * with a COLLATE if need be, ASC or DESC, NULLS FIRST or LAST. Together they must
+ * be unique: two rows equal in all of them cannot be told apart. Where a page
  * would end between such rows the pager refuses to go on (EVPQ_EINVALID) rather
  * than lose one. It compares what was sent: of values that are written
  * differently and equal for the server (numeric 1.0 and 1.00) it knows nothing.
@@ -26,13 +27,11 @@
  * The server then reads all rows before the page again, and rows that come or
  * go between two pages shift the rest.
  *
- * Not there yet, and refused with a reason: expressions and COLLATE in
- * order_by, pages backward, cursors.
- *
  * Each page sees the database as it is at that moment. A token resumes a walk
- * behind a page, later or in another process. It is bound to the statement, its
- * parameters and its order, holds the order columns of one row, is not secret,
- * not signed yet, and never an authorisation.
+ * behind a page, or before it, later or in another process. It is bound to the
+ * statement, its parameters, its order and its direction, holds the order
+ * columns of one row, is not secret, and never an authorisation. With `secrets`
+ * it is signed: nobody else can make one.
  */
 
 #include <evpq/pool.h>
@@ -46,6 +45,15 @@ typedef struct evpq_pager evpq_pager;
 /** One page; valid until the callback that received it returns. */
 typedef struct evpq_page evpq_page;
 
+/** A secret to sign tokens with. */
+typedef struct evpq_secret {
+    /** Any number, to tell it from others; it stands in the token. */
+    uint8_t id;
+    /** 16 to 1,024 bytes that nobody else knows. */
+    const void *bytes;
+    size_t length;
+} evpq_secret;
+
 /** How a walk is to be. Zero is the default of each field; nothing of it is kept. */
 typedef struct evpq_pager_options {
     /** sizeof(evpq_pager_options); EVPQ_PAGER_OPTIONS() sets it. */
@@ -56,7 +64,12 @@ typedef struct evpq_pager_options {
     const evpq_value *params;
     /** At most 65,519: a page adds some of its own. */
     size_t params_count;
-    /** "ts DESC, id": 1 to 8 output columns of the statement. NULL: offset pages. */
+    /**
+     * "ts DESC, id", "lower(name) COLLATE \"C\" NULLS FIRST": 1 to 8 output columns of the
+     * statement or expressions over them. Columns are quoted. Of an expression each token is looked
+     * at, and anything that could end it early is refused; one that begins with two words ("a IS
+     * NULL") goes in parentheses. NULL: offset pages.
+     */
     const char *order_by;
     /** Rows of a page. Default 100; at most 10,000. */
     uint32_t page_size;
@@ -64,8 +77,22 @@ typedef struct evpq_pager_options {
     uint32_t timeout_ms;
     /** Of the values. Default: text. */
     evpq_format format;
-    /** A token to resume behind. NULL: from the start. */
+    /** A token to resume behind, of evpq_page_token(). NULL: from the start. */
     const char *after;
+    /** A token to resume before, of evpq_page_token_before(): for evpq_pager_prev(). Not both. */
+    const char *before;
+    /** "a, b": the columns to hand over; an order column that is not among them is fetched all the
+     * same. NULL: all. */
+    const char *columns;
+    /** From evpq_pager_open() to the last callback; a page's own timeout may be shorter. */
+    uint32_t walk_timeout_ms;
+    /** Seconds until a token expires. 0: never. */
+    uint32_t token_ttl_s;
+    /** The first signs tokens, each of them verifies: put a new one in front to rotate. Copied.
+     * Tokens that are not signed are refused then. */
+    const evpq_secret *secrets;
+    /** At most 16. */
+    size_t secrets_count;
 } evpq_pager_options;
 
 /** Options in place: EVPQ_PAGER_OPTIONS(.sql = "SELECT * FROM t", .order_by = "id"). C only. */
@@ -109,12 +136,25 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_open(evpq_pager **out, evpq_pool *pool,
  * @param      on_page  runs once, from the loop, unless this call fails
  * @param      user     passed to on_page as it is
  *
- * @return EVPQ_OK; EVPQ_EINVALID when a page is on its way; EVPQ_ENOMEM; EVPQ_ECLOSED;
- * EVPQ_EOVERLOADED. What evpq_pool_query() gives on_result reaches on_page; EVPQ_EINVALID there:
- * the pages cannot be exact (an order column that is not there, or rows that are equal in all order
- * columns), the message says why.
+ * @return EVPQ_OK; EVPQ_EINVALID when a page is on its way; EVPQ_ETIMEOUT when walk_timeout_ms has
+ * passed; EVPQ_ENOMEM; EVPQ_ECLOSED; EVPQ_EOVERLOADED. What evpq_pool_query() gives on_result
+ * reaches on_page; EVPQ_EINVALID there: the pages cannot be exact (an order column that is not
+ * there, or rows that are equal in all order columns), the message says why.
  */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pager_next(evpq_op **out, evpq_pager *pager,
+                                             evpq_page_fn *on_page, void *user);
+
+/**
+ * Fetch the page before the current one; the rows come in the order of the walk. The same as
+ * evpq_pager_next() in everything else. Before the first page it returns an empty one.
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pager_prev(evpq_op **out, evpq_pager *pager,
+                                             evpq_page_fn *on_page, void *user);
+/** Fetch the first page, wherever the pager stands. */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pager_first(evpq_op **out, evpq_pager *pager,
+                                              evpq_page_fn *on_page, void *user);
+/** Fetch the last page: the last page_size rows. EVPQ_EINVALID for offset pages. */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pager_last(evpq_op **out, evpq_pager *pager,
                                              evpq_page_fn *on_page, void *user);
 
 /**
@@ -139,15 +179,22 @@ EVPQ_API void evpq_pager_close(evpq_pager *pager);
  * Of a page that did not come (NULL) these say that there is nothing: NULL, 0, false.
  */
 
-/** The rows of a page, at most page_size. May be kept with evpq_result_keep(). */
+/** The rows of a page, at most page_size. May be kept with evpq_result_keep(). Of the raw PGresult
+ * know: it has more rows and columns, and those of a page backward are in reverse. */
 EVPQ_API evpq_result *evpq_page_result(const evpq_page *page);
 /** How many rows the page has. */
 EVPQ_API uint32_t evpq_page_rows(const evpq_page *page);
-/** True when there was a row behind this page. */
+/** True when there was a row behind this page; of a page backward: when it did not begin at the
+ * end. */
 EVPQ_API bool evpq_page_has_next(const evpq_page *page);
+/** True when there was a row before this page; of a page forward: when it did not begin at the
+ * start. */
+EVPQ_API bool evpq_page_has_prev(const evpq_page *page);
 /** The token that resumes behind this page; valid as long as the page. NULL as for
  * evpq_pager_token(). */
 EVPQ_API const char *evpq_page_token(const evpq_page *page);
+/** The token that resumes before this page, for `before`. Likewise. */
+EVPQ_API const char *evpq_page_token_before(const evpq_page *page);
 
 EVPQ_END_DECLS
 

@@ -2,32 +2,9 @@
 #ifndef EVPQ_LIB_PAGE_KEYSET_H
 #define EVPQ_LIB_PAGE_KEYSET_H
 
-/* The order of a walk, and the SQL of its pages. Pure: text in, text out. */
+/* The SQL of the pages of a walk. Pure: text in, text out. */
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
-enum {
-    EVPQ__KEYS_MAX = 8,
-    EVPQ__NAME_MAX = 63, /* bytes of an identifier, NAMEDATALEN - 1 */
-};
-
-struct evpq__key {
-    char name[EVPQ__NAME_MAX + 1];
-    bool descending, nulls_first;
-};
-
-struct evpq__keyset {
-    size_t count; /* 0: there is no order, pages are by offset */
-    struct evpq__key keys[EVPQ__KEYS_MAX];
-};
-
-/* Reads an order_by. NULL when nothing is wrong; else a static text. */
-const char *evpq__keyset_parse(struct evpq__keyset *out, const char *order_by);
-
-/* What comes first in the statement of a page: the user's statement follows. */
-#define EVPQ__PAGE_HEAD "SELECT * FROM (\n"
+#include "page/order.h"
 
 /* The length of a statement without the white space and semicolons at its end. */
 size_t evpq__statement_length(const char *sql);
@@ -36,19 +13,32 @@ size_t evpq__statement_length(const char *sql);
 struct evpq__paged {
     const char *sql;
     size_t sql_length;
+    const char *columns; /* to be handed over, quoted; "" for all */
     size_t params_count; /* its own; those of a page are numbered behind them */
     uint32_t rows;       /* the LIMIT */
 };
 
+/* Where a page begins, and which way it goes from there. */
+struct evpq__cut {
+    bool backward;     /* then its rows come in reverse */
+    bool inclusive;    /* the boundary itself belongs to it */
+    const bool *rows;  /* which keys may be of a composite type; NULL: none */
+    const bool *nulls; /* which values of the boundary are NULL; NULL: there is none, it begins at
+                          the start of the walk, or at its end */
+};
+
 /*
  * The statement of one keyset page, to be given to evpq__free(); NULL without memory.
- * Without `nulls` it is the first page. Else it is the page behind a boundary, `nulls` telling
- * which of its values are NULL; those that are not are the parameters, in order.
+ * The values of the boundary that are not NULL are the parameters, in order. Hidden keys are the
+ * last columns, in order.
  */
 char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
-                       const bool *nulls);
+                       const struct evpq__cut *cut);
 
 /* The statement of one offset page, likewise; the offset is its parameter, a bigint. */
 char *evpq__offset_sql(const struct evpq__paged *paged);
+
+/* Characters in front of the user's statement in that of a page that has no boundary. */
+size_t evpq__page_head(const struct evpq__paged *paged, const struct evpq__keyset *keyset);
 
 #endif /* EVPQ_LIB_PAGE_KEYSET_H */

@@ -1,12 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 #include "page/options.h"
 
+#include <time.h>
+
+#include "base/mem.h"
 #include "pg/statement.h"
 
 enum {
     MAX_PAGE_SIZE = 10000,
     MAX_PARAMS = 65519, /* leaves room for those of a page */
+    MAX_SECRETS = 16,
+    MIN_SECRET = 16, /* bytes */
+    MAX_SECRET = 1024,
 };
+
+static const char *secrets_problem(const evpq_pager_options *o)
+{
+    if (o->secrets_count > MAX_SECRETS)
+        return "more than 16 secrets";
+    if (o->secrets_count > 0 && !o->secrets)
+        return "secrets_count without secrets";
+    for (size_t i = 0; i < o->secrets_count; i++) {
+        const evpq_secret *s = &o->secrets[i];
+        if (!s->bytes || s->length < MIN_SECRET || s->length > MAX_SECRET)
+            return "a secret has fewer than 16 or more than 1,024 bytes";
+        for (size_t j = 0; j < i; j++)
+            if (o->secrets[j].id == s->id)
+                return "two secrets have the same id";
+    }
+    return NULL;
+}
 
 /* Fills in defaults, too. */
 static const char *read_fields(struct evpq__pager_setup *setup)
@@ -20,7 +43,6 @@ static const char *read_fields(struct evpq__pager_setup *setup)
     const char *problem = evpq__params_problem(o->params, o->params_count);
     if (problem)
         return problem;
-    setup->keyset = (struct evpq__keyset){0};
     problem = o->order_by ? evpq__keyset_parse(&setup->keyset, o->order_by) : NULL;
     if (problem)
         return problem;
@@ -32,24 +54,46 @@ static const char *read_fields(struct evpq__pager_setup *setup)
         return "format is none of evpq_format";
     if (o->format == EVPQ_FORMAT_DEFAULT)
         o->format = EVPQ_TEXT;
-    return NULL;
+    if (o->after && o->before)
+        return "after and before are both set";
+    return secrets_problem(o);
+}
+
+/* EVPQ_EINVALID, and *problem says why; EVPQ_ENOMEM. */
+static int read_columns(struct evpq__pager_setup *out, const char **problem)
+{
+    size_t size = evpq__columns_size(out->options.columns);
+    out->columns = evpq__alloc(size);
+    if (!out->columns)
+        return EVPQ_ENOMEM;
+    *problem = evpq__columns_parse(out->columns, size, &out->keyset, out->options.columns);
+    return *problem ? EVPQ_EINVALID : EVPQ_OK;
 }
 
 int evpq__pager_setup_read(struct evpq__pager_setup *out, const evpq_pager_options *options,
                            const char **problem)
 {
     evpq_pager_options *o = &out->options;
+    out->columns = NULL;
+    out->keyset = (struct evpq__keyset){0};
     *problem = evpq__options_read(o, sizeof(*o), options);
     if (!*problem)
         *problem = read_fields(out);
     if (*problem)
         return EVPQ_EINVALID;
+    int code = read_columns(out, problem);
+    if (code != EVPQ_OK)
+        return code;
     if (!evpq__walk_init(&out->walk, o->sql, out->sql_length, &out->keyset, o->params,
                          o->params_count))
         return EVPQ_ENOMEM;
-    if (!o->after)
+    out->walk.secrets = o->secrets;
+    out->walk.secrets_count = o->secrets_count;
+    out->walk.ttl_s = o->token_ttl_s;
+    const char *token = o->after ? o->after : o->before;
+    if (!token)
         return EVPQ_OK;
-    int code = evpq__token_decode(&out->token, &out->walk, o->after);
+    code = evpq__token_decode(&out->token, &out->walk, token, o->before != NULL, time(NULL));
     if (code == EVPQ_EINVALID)
         *problem = EVPQ_TOKEN_PROBLEM;
     return code;
@@ -60,5 +104,6 @@ const char *evpq_pager_options_problem(const evpq_pager_options *options)
     struct evpq__pager_setup setup;
     const char *problem;
     int code = evpq__pager_setup_read(&setup, options, &problem);
+    evpq__free(setup.columns);
     return code == EVPQ_ENOMEM ? evpq_code_text(code) : problem;
 }

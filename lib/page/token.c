@@ -3,42 +3,50 @@
 /*
  * A token is base64url without padding (RFC 4648, section 5) of
  *
- *     version       1 byte: 1
+ *     version       1 byte: 2
+ *     flags         1 byte: 1 before a row (else behind it), 2 signed, added
  *     columns       1 byte: of the order; 0 for offset pages
- *     fingerprint   16 bytes: the first of SHA-256(digest of the walk, version, columns, payload)
- *     payload       offset pages: the offset, 8 bytes
- *                   keyset pages: for each column its format (1 byte: 0 text, 1 binary, 2 NULL),
- *                   type OID (4 bytes), length (4 bytes) and its bytes
+ *     secret        1 byte: its id; 0 when not signed
+ *     expiry        8 bytes: seconds of the Unix time, 0 for never
+ *     seal          signed: 32 bytes, HMAC-SHA256 (RFC 2104) by the secret; else the first 16 of
+ * SHA-256; both of the digest of the walk, all that stands before, and the payload payload offset
+ * pages: the offset, 8 bytes keyset pages: for each column its format (1 byte: 0 text, 1 binary, 2
+ * NULL), type OID (4 bytes), length (4 bytes) and its bytes
  *
  * Numbers are in network byte order. The digest of a walk is SHA-256 of
  *
  *     length (8 bytes) and bytes of the statement, as it is wrapped
- *     number of order columns (8 bytes); for each: 1 byte (1 DESC, 2 NULLS FIRST, added), length (8
- *     bytes) and bytes of its name
+ *     number of keys (8 bytes); for each: 1 byte (1 DESC, 2 NULLS FIRST, added), then length (8
+ *     bytes) and bytes of its SQL and of its COLLATE
  *     number of parameters (8 bytes); for each: as a column of the payload
  *
- * The fingerprint binds a token to its walk and makes each of its bits count. It is no signature:
- * who knows the statement and its parameters can make a token. So the payload is never trusted.
+ * The seal binds a token to its walk and makes each of its bits count. Without a secret it is no
+ * signature: who knows the statement and its parameters can make a token. So the payload is never
+ * trusted.
  */
 
 #include "page/token.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "pg/value.h"
 
-enum { VERSION = 1, COLUMN_NULL = 2 };
+enum { VERSION = 2, COLUMN_NULL = 2, FLAG_BEFORE = 1, FLAG_SIGNED = 2 };
 
 /* Places in a token. */
 enum {
     AT_VERSION = 0,
-    AT_COLUMNS = 1,
-    AT_FINGERPRINT = 2,
-    AT_PAYLOAD = 18,
-    FINGERPRINT_SIZE = AT_PAYLOAD - AT_FINGERPRINT,
+    AT_FLAGS = 1,
+    AT_COLUMNS = 2,
+    AT_SECRET = 3,
+    AT_EXPIRY = 4,
+    AT_SEAL = 12,
+    DIGEST_SIZE = 16,
+    HMAC_SIZE = 32,
     COLUMN_HEAD_SIZE = 9,
     OFFSET_SIZE = 8,
 };
@@ -80,6 +88,12 @@ static void hash_number(struct hash *hash, uint64_t number)
     unsigned char bytes[8];
     put_number(bytes, number, sizeof(bytes));
     hash_bytes(hash, bytes, sizeof(bytes));
+}
+
+static void hash_text(struct hash *hash, const char *text)
+{
+    hash_number(hash, strlen(text));
+    hash_bytes(hash, text, strlen(text));
 }
 
 static bool hash_end(struct hash *hash, unsigned char digest[32])
@@ -127,8 +141,8 @@ bool evpq__walk_init(struct evpq__walk *out, const char *sql, size_t sql_length,
         const struct evpq__key *key = &keyset->keys[i];
         hash_bytes(&hash, &(unsigned char){(unsigned char)(key->descending + 2 * key->nulls_first)},
                    1);
-        hash_number(&hash, strlen(key->name));
-        hash_bytes(&hash, key->name, strlen(key->name));
+        hash_text(&hash, evpq__key_value(keyset, i));
+        hash_text(&hash, evpq__key_collate(keyset, i));
     }
     hash_number(&hash, count);
     for (int i = 0; i < encoded->params.count; i++) {
@@ -138,22 +152,44 @@ bool evpq__walk_init(struct evpq__walk *out, const char *sql, size_t sql_length,
         hash_bytes(&hash, encoded->params.values[i], (size_t)encoded->params.lengths[i]);
     }
     evpq__free(encoded);
-    out->columns = keyset->count;
+    *out = (struct evpq__walk){.columns = keyset->count};
     return hash_end(&hash, out->digest);
 }
 
-static bool fingerprint(unsigned char out[FINGERPRINT_SIZE], const struct evpq__walk *walk,
-                        const unsigned char *bytes, size_t length)
+/* ---- seals ---- */
+
+/* Where the payload begins. */
+static size_t payload_at(bool is_signed)
 {
-    unsigned char digest[sizeof(walk->digest)];
+    return AT_SEAL + (is_signed ? HMAC_SIZE : DIGEST_SIZE);
+}
+
+/* Writes the seal that belongs to these bytes: 16 or 32 bytes. False without memory. */
+static bool seal(unsigned char out[HMAC_SIZE], const struct evpq__walk *walk,
+                 const evpq_secret *secret, const unsigned char *bytes, size_t length)
+{
+    size_t payload = payload_at(secret != NULL);
+    unsigned char message[sizeof(walk->digest) + EVPQ__TOKEN_BYTES];
+    size_t at = 0;
+    memcpy(message, walk->digest, sizeof(walk->digest));
+    at += sizeof(walk->digest);
+    memcpy(message + at, bytes, AT_SEAL);
+    at += AT_SEAL;
+    memcpy(message + at, bytes + payload, length - payload);
+    at += length - payload;
+    if (secret)
+        return HMAC(EVP_sha256(), secret->bytes, (int)secret->length, message, at, out, NULL);
     struct hash hash = hash_start();
-    hash_bytes(&hash, walk->digest, sizeof(walk->digest));
-    hash_bytes(&hash, bytes, AT_FINGERPRINT);
-    hash_bytes(&hash, bytes + AT_PAYLOAD, length - AT_PAYLOAD);
-    bool ok = hash_end(&hash, digest);
-    if (ok)
-        memcpy(out, digest, FINGERPRINT_SIZE);
-    return ok;
+    hash_bytes(&hash, message, at);
+    return hash_end(&hash, out);
+}
+
+static const evpq_secret *find_secret(const struct evpq__walk *walk, uint8_t id)
+{
+    for (size_t i = 0; i < walk->secrets_count; i++)
+        if (walk->secrets[i].id == id)
+            return &walk->secrets[i];
+    return NULL;
 }
 
 /* ---- base64url ---- */
@@ -191,10 +227,10 @@ static size_t base64url_decode(unsigned char out[EVPQ__TOKEN_BYTES], const char 
 
 /* ---- tokens ---- */
 
-/* How many bytes, AT_PAYLOAD included; 0 when they are too many. */
-static size_t put_columns(unsigned char bytes[EVPQ__TOKEN_BYTES], const struct evpq__params *params)
+/* The end of the columns behind `length`; 0 when they are too many bytes. */
+static size_t put_columns(unsigned char bytes[EVPQ__TOKEN_BYTES], size_t length,
+                          const struct evpq__params *params)
 {
-    size_t length = AT_PAYLOAD;
     for (int i = 0; i < params->count; i++) {
         size_t size = (size_t)params->lengths[i];
         if (size + COLUMN_HEAD_SIZE > EVPQ__TOKEN_BYTES - length)
@@ -208,45 +244,59 @@ static size_t put_columns(unsigned char bytes[EVPQ__TOKEN_BYTES], const struct e
     return length;
 }
 
-int evpq__token_encode(char **out, const struct evpq__walk *walk,
-                       const struct evpq__position *position)
+/* EVPQ_OK; EVPQ_EINVALID: too long; EVPQ_ENOMEM. */
+static int put_payload(unsigned char bytes[EVPQ__TOKEN_BYTES], size_t *length,
+                       const struct evpq__walk *walk, const struct evpq__position *position)
 {
-    unsigned char bytes[EVPQ__TOKEN_BYTES];
-    bytes[AT_VERSION] = VERSION;
-    bytes[AT_COLUMNS] = (unsigned char)walk->columns;
-    size_t length = AT_PAYLOAD + OFFSET_SIZE;
     if (walk->columns == 0) {
-        put_number(bytes + AT_PAYLOAD, (uint64_t)position->offset, OFFSET_SIZE);
-    } else {
-        struct encoded *encoded = encode(position->keys, walk->columns);
-        if (!encoded)
-            return EVPQ_ENOMEM;
-        length = put_columns(bytes, &encoded->params);
-        evpq__free(encoded);
-        if (length == 0)
-            return EVPQ_EINVALID;
+        put_number(bytes + *length, (uint64_t)position->offset, OFFSET_SIZE);
+        *length += OFFSET_SIZE;
+        return EVPQ_OK;
     }
-    if (!fingerprint(bytes + AT_FINGERPRINT, walk, bytes, length))
+    struct encoded *encoded = encode(position->keys, walk->columns);
+    if (!encoded)
         return EVPQ_ENOMEM;
+    *length = put_columns(bytes, *length, &encoded->params);
+    evpq__free(encoded);
+    return *length ? EVPQ_OK : EVPQ_EINVALID;
+}
 
+int evpq__token_encode(char **out, const struct evpq__walk *walk,
+                       const struct evpq__position *position, int64_t now_s)
+{
+    unsigned char bytes[EVPQ__TOKEN_BYTES], sealed[HMAC_SIZE];
+    const evpq_secret *secret = walk->secrets_count ? walk->secrets : NULL;
+    bytes[AT_VERSION] = VERSION;
+    bytes[AT_FLAGS] =
+        (unsigned char)((position->before ? FLAG_BEFORE : 0) | (secret ? FLAG_SIGNED : 0));
+    bytes[AT_COLUMNS] = (unsigned char)walk->columns;
+    bytes[AT_SECRET] = secret ? secret->id : 0;
+    put_number(bytes + AT_EXPIRY, walk->ttl_s ? (uint64_t)now_s + walk->ttl_s : 0, 8);
+    size_t length = payload_at(secret != NULL);
+    int code = put_payload(bytes, &length, walk, position);
+    if (code != EVPQ_OK)
+        return code;
+    if (!seal(sealed, walk, secret, bytes, length))
+        return EVPQ_ENOMEM;
+    memcpy(bytes + AT_SEAL, sealed, payload_at(secret != NULL) - AT_SEAL);
     char text[EVPQ__TOKEN_MAX + 1];
     base64url_encode(text, bytes, length);
     *out = evpq__strdup(text);
     return *out ? EVPQ_OK : EVPQ_ENOMEM;
 }
 
-static bool read_offset(struct evpq__token *token, size_t length)
+static bool read_offset(struct evpq__token *token, size_t payload, size_t length)
 {
-    if (length != AT_PAYLOAD + OFFSET_SIZE)
+    if (length != payload + OFFSET_SIZE)
         return false;
-    uint64_t offset = get_number(token->bytes + AT_PAYLOAD, OFFSET_SIZE);
+    uint64_t offset = get_number(token->bytes + payload, OFFSET_SIZE);
     token->position.offset = (int64_t)offset;
     return offset <= INT64_MAX / 2; /* no sum of offsets overflows */
 }
 
-static bool read_columns(struct evpq__token *token, size_t count, size_t length)
+static bool read_columns(struct evpq__token *token, size_t payload, size_t count, size_t length)
 {
-    const unsigned char *at = token->bytes + AT_PAYLOAD, *end = token->bytes + length;
+    const unsigned char *at = token->bytes + payload, *end = token->bytes + length;
     for (size_t i = 0; i < count; i++) {
         if (end - at < COLUMN_HEAD_SIZE)
             return false;
@@ -258,6 +308,7 @@ static bool read_columns(struct evpq__token *token, size_t count, size_t length)
         if (format > COLUMN_NULL || size > (size_t)(end - at) || (null && size > 0))
             return false;
         token->position.nulls[i] = null;
+        token->position.rows[i] = type >= EVPQ__FIRST_USER_TYPE;
         token->keys[i] = evpq__value_raw(type, format == 1, null ? NULL : at, size);
         at += size;
     }
@@ -265,18 +316,35 @@ static bool read_columns(struct evpq__token *token, size_t count, size_t length)
     return at == end && !evpq__params_problem(token->keys, count);
 }
 
-int evpq__token_decode(struct evpq__token *out, const struct evpq__walk *walk, const char *token)
+/* Is it of this walk, and in its time? The seal has been looked at. */
+static bool head_fits(const unsigned char *bytes, const struct evpq__walk *walk, bool before,
+                      int64_t now_s)
+{
+    uint64_t expiry = get_number(bytes + AT_EXPIRY, 8);
+    return bytes[AT_COLUMNS] == walk->columns && !(bytes[AT_FLAGS] & FLAG_BEFORE) == !before &&
+           (expiry == 0 || expiry > (uint64_t)now_s);
+}
+
+int evpq__token_decode(struct evpq__token *out, const struct evpq__walk *walk, const char *token,
+                       bool before, int64_t now_s)
 {
     size_t length = base64url_decode(out->bytes, token);
-    if (length < AT_PAYLOAD || out->bytes[AT_VERSION] != VERSION ||
-        out->bytes[AT_COLUMNS] != walk->columns)
+    bool is_signed = walk->secrets_count > 0;
+    size_t payload = payload_at(is_signed);
+    if (length < payload || out->bytes[AT_VERSION] != VERSION ||
+        (out->bytes[AT_FLAGS] & ~FLAG_BEFORE) != (is_signed ? FLAG_SIGNED : 0))
         return EVPQ_EINVALID;
-    unsigned char expected[FINGERPRINT_SIZE];
-    if (!fingerprint(expected, walk, out->bytes, length))
+    const evpq_secret *secret = is_signed ? find_secret(walk, out->bytes[AT_SECRET]) : NULL;
+    if (is_signed && !secret)
+        return EVPQ_EINVALID;
+    unsigned char expected[HMAC_SIZE];
+    if (!seal(expected, walk, secret, out->bytes, length))
         return EVPQ_ENOMEM;
-    if (CRYPTO_memcmp(expected, out->bytes + AT_FINGERPRINT, FINGERPRINT_SIZE) != 0)
+    if (CRYPTO_memcmp(expected, out->bytes + AT_SEAL, payload - AT_SEAL) != 0 ||
+        !head_fits(out->bytes, walk, before, now_s))
         return EVPQ_EINVALID;
-    out->position = (struct evpq__position){0};
-    bool read = walk->columns ? read_columns(out, walk->columns, length) : read_offset(out, length);
+    out->position = (struct evpq__position){.before = before};
+    bool read = walk->columns ? read_columns(out, payload, walk->columns, length)
+                              : read_offset(out, payload, length);
     return read ? EVPQ_OK : EVPQ_EINVALID;
 }

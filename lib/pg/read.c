@@ -40,7 +40,7 @@ static int find(struct cell *cell, const evpq_result *result, uint32_t row, uint
     if (!out || row >= evpq_result_rows(result) || column >= result->columns)
         return EVPQ_EINVALID;
     const PGresult *pg = result->pg;
-    int r = (int)row, c = (int)column;
+    int r = evpq__result_row(result, row), c = (int)column;
     cell->binary = PQfformat(pg, c) == 1;
     cell->type = cell->binary ? PQftype(pg, c) : 0;
     if (cell->binary ? !among(cell->type, types) : types != textual)

@@ -24,10 +24,13 @@ struct evpq_result *evpq__result_new(PGresult *pg, struct evpq__notices *notices
     return result;
 }
 
-void evpq__result_show_rows(struct evpq_result *result, uint32_t rows)
+void evpq__result_show(struct evpq_result *result, uint32_t rows, uint32_t columns, bool reversed)
 {
     if (rows < result->rows)
         result->rows = rows;
+    if (columns < result->columns)
+        result->columns = columns;
+    result->reversed = reversed;
 }
 
 evpq_result *evpq_result_keep(evpq_result *result)
@@ -93,7 +96,7 @@ int evpq_result_format(const evpq_result *result)
 bool evpq_result_is_null(const evpq_result *result, uint32_t row, uint32_t column)
 {
     return row >= evpq_result_rows(result) || column >= evpq_result_columns(result) ||
-           PQgetisnull(result->pg, (int)row, (int)column);
+           PQgetisnull(result->pg, evpq__result_row(result, row), (int)column);
 }
 
 const struct pg_result *evpq_result_pgresult(const evpq_result *result)

@@ -14,14 +14,20 @@ struct evpq_result {
     PGresult *pg;
     uint32_t columns;
     uint32_t rows; /* that are shown: a page hides the one that tells of the next page */
+    bool reversed; /* the last of those shown is the first: a page backward */
     unsigned refs;
     struct evpq__notices *notices; /* kept: libpq's result may still report to it */
 };
 
 /* Owns `pg` from here on, and clears it when there is no memory (NULL). One reference. */
 struct evpq_result *evpq__result_new(PGresult *pg, struct evpq__notices *notices);
-/* Shows the first `rows` only. */
-void evpq__result_show_rows(struct evpq_result *result, uint32_t rows);
+/* Shows the first `rows` and `columns` only; reversed: these rows from the last to the first. */
+void evpq__result_show(struct evpq_result *result, uint32_t rows, uint32_t columns, bool reversed);
+/* libpq's number of a row that is shown. */
+static inline int evpq__result_row(const struct evpq_result *result, uint32_t row)
+{
+    return (int)(result->reversed ? result->rows - 1 - row : row);
+}
 
 /* What an error result of libpq says, as an error; `message` stands in for its message if given. */
 void evpq__result_error(struct evpq_error *err, evpq_code code, evpq_fate fate, const PGresult *pg,

@@ -17,9 +17,9 @@ struct step {
     char sqlstate[6];
     uint32_t position;
     uint32_t rows;
-    bool has_next;
-    char token[4097];    /* "" when there was none */
-    evpq_result *result; /* kept; freed by the next step, and by step_clear() */
+    bool has_next, has_prev;
+    char token[4097], token_before[4097]; /* "" when there was none */
+    evpq_result *result;                  /* kept; freed by the next step, and by step_clear() */
 };
 
 static inline void step_clear(struct step *step)
@@ -42,7 +42,10 @@ static inline void on_page(evpq_page *page, const evpq_error *err, void *user)
     const char *token = evpq_page_token(page);
     snprintf(step->token, sizeof(step->token), "%s", token ? token : "");
     step->rows = evpq_page_rows(page);
+    token = evpq_page_token_before(page);
+    snprintf(step->token_before, sizeof(step->token_before), "%s", token ? token : "");
     step->has_next = evpq_page_has_next(page);
+    step->has_prev = evpq_page_has_prev(page);
     step->result = evpq_result_keep(evpq_page_result(page));
     assert_int_equal(evpq_result_rows(step->result), step->rows);
 }

@@ -188,7 +188,7 @@ static void each_reader_refuses_what_is_not_there(void **state)
         }
         assert_int_equal(readers[r].read(result, 0, 0, NULL), EVPQ_EINVALID);
         assert_int_equal(readers[r].read(NULL, 0, 0, &out), EVPQ_EINVALID);
-        evpq__result_show_rows(result, 0);
+        evpq__result_show(result, 0, 100, false);
         assert_int_equal(readers[r].read(result, 0, 0, &out), EVPQ_EINVALID);
         evpq_result_free(result);
     }

@@ -84,9 +84,9 @@ static void hidden_rows_are_not_there(void **state)
     evpq_result *result = evpq__result_new(pg, NULL);
     bool value;
     assert_int_equal(evpq_result_rows(result), 3);
-    evpq__result_show_rows(result, 5);
+    evpq__result_show(result, 5, 100, false);
     assert_int_equal(evpq_result_rows(result), 3);
-    evpq__result_show_rows(result, 2);
+    evpq__result_show(result, 2, 100, false);
     assert_int_equal(evpq_result_rows(result), 2);
     assert_false(evpq_result_is_null(result, 1, 0));
     assert_true(evpq_result_is_null(result, 2, 0));

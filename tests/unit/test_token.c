@@ -13,6 +13,9 @@
 #include "page/token.h"
 #include "pg/value.h"
 
+/* Seconds of the Unix time, for these tests. */
+enum { NOW = 1000000 };
+
 /* ---- walks and positions ---- */
 
 static struct evpq__walk walk_of(const char *sql, const char *order_by, const evpq_value *params,
@@ -40,7 +43,7 @@ static struct evpq__walk offset_walk(void)
 static char *encoded(const struct evpq__walk *walk, const struct evpq__position *position)
 {
     char *token = NULL;
-    assert_int_equal(evpq__token_encode(&token, walk, position), EVPQ_OK);
+    assert_int_equal(evpq__token_encode(&token, walk, position, NOW), EVPQ_OK);
     return token;
 }
 
@@ -63,7 +66,7 @@ static char *offset_token(const struct evpq__walk *walk)
 static int decoded(const struct evpq__walk *walk, const char *text)
 {
     struct evpq__token token;
-    return evpq__token_decode(&token, walk, text);
+    return evpq__token_decode(&token, walk, text, false, NOW);
 }
 
 /* ---- tests ---- */
@@ -74,7 +77,7 @@ static void order_columns_come_back_as_they_went(void **state)
     struct evpq__walk walk = keyset_walk();
     struct evpq__token token;
     char *text = keyset_token(&walk);
-    assert_int_equal(evpq__token_decode(&token, &walk, text), EVPQ_OK);
+    assert_int_equal(evpq__token_decode(&token, &walk, text, false, NOW), EVPQ_OK);
     assert_false(token.position.nulls[0]);
     assert_true(token.position.nulls[1]);
     assert_false(token.position.nulls[2]);
@@ -105,7 +108,7 @@ static void an_offset_comes_back_as_it_went(void **state)
     struct evpq__walk walk = offset_walk();
     struct evpq__token token;
     char *text = offset_token(&walk);
-    assert_int_equal(evpq__token_decode(&token, &walk, text), EVPQ_OK);
+    assert_int_equal(evpq__token_decode(&token, &walk, text, false, NOW), EVPQ_OK);
     assert_true(token.position.offset == 123456789012345);
     evpq__free(text);
 }
@@ -245,7 +248,7 @@ static int encode_long(char **out, size_t length)
     memset(data, 'x', sizeof(data));
     struct evpq__walk walk = walk_of("SELECT * FROM t", "a", NULL, 0);
     evpq_value key = evpq__value_raw(EVPQ__OID_TEXT, true, data, length);
-    int code = evpq__token_encode(out, &walk, &(struct evpq__position){.keys = &key});
+    int code = evpq__token_encode(out, &walk, &(struct evpq__position){.keys = &key}, NOW);
     if (code == EVPQ_OK)
         assert_int_equal(decoded(&walk, *out), EVPQ_OK);
     return code;
@@ -255,7 +258,7 @@ static void a_token_has_at_most_4096_characters(void **state)
 {
     (void)state;
     char *text = NULL;
-    size_t most = 3072 - 18 - 9;
+    size_t most = 3072 - 28 - 9;
     assert_int_equal(encode_long(&text, most), EVPQ_OK);
     assert_int_equal(strlen(text), 4096);
 
@@ -304,20 +307,20 @@ static void garbage_is_refused(void **state)
     }
 }
 
-/* Whoever knows a walk can make the fingerprint: what is behind it is not trusted either. */
-static int decode_headed(const struct evpq__walk *walk, int version, size_t columns,
+/* Whoever knows a walk can make the seal: what it seals is not trusted either. */
+static int decode_headed(const struct evpq__walk *walk, const unsigned char head[12],
                          const void *payload, size_t length)
 {
-    unsigned char bytes[256] = {(unsigned char)version, (unsigned char)columns};
-    unsigned char digest[32], hashed[300];
+    unsigned char bytes[256], digest[32], hashed[300];
     char text[400];
     memcpy(hashed, walk->digest, 32);
-    memcpy(hashed + 32, bytes, 2);
-    memcpy(hashed + 34, payload, length);
-    assert_int_equal(EVP_Digest(hashed, 34 + length, digest, NULL, EVP_sha256(), NULL), 1);
-    memcpy(bytes + 2, digest, 16);
-    memcpy(bytes + 18, payload, length);
-    EVP_EncodeBlock((unsigned char *)text, bytes, (int)(18 + length));
+    memcpy(hashed + 32, head, 12);
+    memcpy(hashed + 44, payload, length);
+    assert_int_equal(EVP_Digest(hashed, 44 + length, digest, NULL, EVP_sha256(), NULL), 1);
+    memcpy(bytes, head, 12);
+    memcpy(bytes + 12, digest, 16);
+    memcpy(bytes + 28, payload, length);
+    EVP_EncodeBlock((unsigned char *)text, bytes, (int)(28 + length));
     text[strcspn(text, "=")] = '\0';
     for (char *c = text; *c; c++)
         *c = (char)(*c == '+' ? '-' : *c == '/' ? '_' : *c);
@@ -326,17 +329,31 @@ static int decode_headed(const struct evpq__walk *walk, int version, size_t colu
 
 static int decode_forged(const struct evpq__walk *walk, const void *payload, size_t length)
 {
-    return decode_headed(walk, 1, walk->columns, payload, length);
+    const unsigned char head[12] = {2, 0, (unsigned char)walk->columns};
+    return decode_headed(walk, head, payload, length);
 }
 
 static void a_forged_head_is_read_with_care(void **state)
 {
     (void)state;
+    static const struct {
+        unsigned char head[12];
+        int code;
+    } cases[] = {
+        {{2}, EVPQ_OK},
+        {{1}, EVPQ_EINVALID},
+        {{3}, EVPQ_EINVALID},
+        {{2, 1}, EVPQ_EINVALID},                                       /* the other direction */
+        {{2, 2}, EVPQ_EINVALID},                                       /* signed, it says */
+        {{2, 4}, EVPQ_EINVALID},                                       /* no such flag */
+        {{2, 0, 1}, EVPQ_EINVALID},                                    /* of one column */
+        {{2, 0, 0, 0, 0, 0, 0, 0, 0, 0xf, 0x42, 0x40}, EVPQ_EINVALID}, /* expired now */
+        {{2, 0, 0, 0, 0, 0, 0, 0, 0, 0xf, 0x42, 0x41}, EVPQ_OK},
+        {{2, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, EVPQ_OK},
+    };
     struct evpq__walk walk = offset_walk();
-    assert_int_equal(decode_headed(&walk, 1, 0, "\0\0\0\0\0\0\0\1", 8), EVPQ_OK);
-    assert_int_equal(decode_headed(&walk, 0, 0, "\0\0\0\0\0\0\0\1", 8), EVPQ_EINVALID);
-    assert_int_equal(decode_headed(&walk, 2, 0, "\0\0\0\0\0\0\0\1", 8), EVPQ_EINVALID);
-    assert_int_equal(decode_headed(&walk, 1, 1, "\0\0\0\0\0\0\0\1", 8), EVPQ_EINVALID);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+        assert_int_equal(decode_headed(&walk, cases[i].head, "\0\0\0\0\0\0\0\1", 8), cases[i].code);
 }
 
 static void a_forged_offset_is_read_with_care(void **state)
@@ -390,6 +407,100 @@ static void forged_columns_are_read_with_care(void **state)
     }
 }
 
+/* ---- signed ---- */
+
+static const evpq_secret secrets[] = {
+    {.id = 7, .bytes = "0123456789abcdef", .length = 16},
+    {.id = 3, .bytes = "fedcba9876543210!", .length = 17},
+    {.id = 9, .bytes = "another secret of a good length", .length = 31},
+};
+
+static struct evpq__walk signed_walk(size_t first, size_t count)
+{
+    struct evpq__walk walk = keyset_walk();
+    walk.secrets = &secrets[first];
+    walk.secrets_count = count;
+    return walk;
+}
+
+static void a_signed_token_comes_back(void **state)
+{
+    (void)state;
+    struct evpq__walk walk = signed_walk(0, 1);
+    char *text = keyset_token(&walk);
+    struct evpq__token token;
+    assert_int_equal(evpq__token_decode(&token, &walk, text, false, NOW), EVPQ_OK);
+    assert_int_equal(token.keys[2].length, 3);
+    evpq__free(text);
+}
+
+static void each_bit_of_a_signed_token_counts(void **state)
+{
+    (void)state;
+    struct evpq__walk walk = signed_walk(0, 1);
+    check_damage(&walk, keyset_token(&walk));
+}
+
+static void secrets_may_be_rotated(void **state)
+{
+    (void)state;
+    struct evpq__walk old = signed_walk(1, 1), both = signed_walk(0, 2), other = signed_walk(2, 1);
+    char *by_old = keyset_token(&old), *by_new = keyset_token(&both);
+    assert_int_equal(decoded(&both, by_old), EVPQ_OK);
+    assert_int_equal(decoded(&both, by_new), EVPQ_OK);
+    assert_int_equal(decoded(&old, by_new), EVPQ_EINVALID); /* the first of both has signed */
+    assert_int_equal(decoded(&other, by_old), EVPQ_EINVALID);
+    evpq__free(by_old);
+    evpq__free(by_new);
+}
+
+static void a_secret_of_the_same_number_is_not_the_same(void **state)
+{
+    (void)state;
+    static const evpq_secret impostor = {.id = 7, .bytes = "0123456789abcdeF", .length = 16};
+    struct evpq__walk walk = signed_walk(0, 1), other = keyset_walk();
+    other.secrets = &impostor;
+    other.secrets_count = 1;
+    char *text = keyset_token(&other);
+    assert_int_equal(decoded(&walk, text), EVPQ_EINVALID);
+    evpq__free(text);
+}
+
+static void signed_and_not_signed_do_not_mix(void **state)
+{
+    (void)state;
+    struct evpq__walk is_signed = signed_walk(0, 1), plain = keyset_walk();
+    char *one = keyset_token(&is_signed), *other = keyset_token(&plain);
+    assert_int_equal(decoded(&plain, one), EVPQ_EINVALID);
+    assert_int_equal(decoded(&is_signed, other), EVPQ_EINVALID);
+    evpq__free(one);
+    evpq__free(other);
+}
+
+static void a_token_expires(void **state)
+{
+    (void)state;
+    struct evpq__walk walk = signed_walk(0, 1);
+    walk.ttl_s = 60;
+    char *text = keyset_token(&walk);
+    struct evpq__token token;
+    assert_int_equal(evpq__token_decode(&token, &walk, text, false, NOW + 59), EVPQ_OK);
+    assert_int_equal(evpq__token_decode(&token, &walk, text, false, NOW + 60), EVPQ_EINVALID);
+    evpq__free(text);
+}
+
+static void a_token_goes_one_way(void **state)
+{
+    (void)state;
+    struct evpq__walk walk = offset_walk();
+    struct evpq__token token;
+    char *text = encoded(&walk, &(struct evpq__position){.offset = 5, .before = true});
+    assert_int_equal(evpq__token_decode(&token, &walk, text, true, NOW), EVPQ_OK);
+    assert_true(token.position.before);
+    assert_int_equal(evpq__token_decode(&token, &walk, text, false, NOW), EVPQ_EINVALID);
+    evpq__free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -407,6 +518,13 @@ int main(void)
         cmocka_unit_test(a_forged_head_is_read_with_care),
         cmocka_unit_test(a_forged_offset_is_read_with_care),
         cmocka_unit_test(forged_columns_are_read_with_care),
+        cmocka_unit_test(a_signed_token_comes_back),
+        cmocka_unit_test(each_bit_of_a_signed_token_counts),
+        cmocka_unit_test(secrets_may_be_rotated),
+        cmocka_unit_test(a_secret_of_the_same_number_is_not_the_same),
+        cmocka_unit_test(signed_and_not_signed_do_not_mix),
+        cmocka_unit_test(a_token_expires),
+        cmocka_unit_test(a_token_goes_one_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
