@@ -25,9 +25,9 @@ struct walk {
     evpq_pool *pool;
     evpq_pager *pager;
     struct progress progress;
-    ev_signal interrupt;
-    uint64_t pages; /* written */
-    int ending;     /* -1: still walking */
+    ev_signal signals[3]; /* SIGINT, SIGTERM, SIGHUP */
+    uint64_t pages;       /* written */
+    int ending;           /* -1: still walking */
 };
 
 static void on_closed(void *user)
@@ -45,11 +45,13 @@ static void walk_end(struct walk *walk, int ending)
 
 static void say_token(const struct walk *walk, const char *what)
 {
-    const char *token = evpq_pager_token(walk->pager);
+    bool backward = walk->options->before != NULL;
+    const char *token =
+        backward ? evpq_pager_token_before(walk->pager) : evpq_pager_token(walk->pager);
     if (!token && walk->pages == 0)
-        token = walk->options->after;
+        token = backward ? walk->options->before : walk->options->after;
     if (token)
-        say("%s with --after %s", what, token);
+        say("%s with --%s %s", what, backward ? "before" : "after", token);
     else if (walk->pages == 0)
         say("no page was complete: there is nothing to resume");
     else
@@ -86,7 +88,7 @@ static void walk_fail(struct walk *walk, const evpq_error *err)
     int ending = ending_of(evpq_error_code(err));
     progress_end(&walk->progress);
     say_error(err);
-    if (walk->pages || walk->options->after || ending == END_DEADLINE)
+    if (walk->pages || walk->options->after || walk->options->before || ending == END_DEADLINE)
         say_token(walk, "resume");
     walk_end(walk, ending);
 }
@@ -96,7 +98,10 @@ static bool walk_write(struct walk *walk, const evpq_page *page)
 {
     progress_hide(&walk->progress);
     errno = 0;
-    bool room = walk->options->output(stdout, evpq_page_result(page), walk->pages == 0);
+    const struct output_how how = {.first = walk->pages == 0,
+                                   .resumed = walk->options->after || walk->options->before,
+                                   .null = walk->options->null};
+    bool room = walk->options->output(stdout, evpq_page_result(page), &how);
     if (room && fflush(stdout) == 0 && !ferror(stdout)) {
         walk->pages++;
         progress_add(&walk->progress, evpq_page_rows(page));
@@ -115,12 +120,15 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user);
 
 static void walk_next(struct walk *walk)
 {
-    int code = evpq_pager_next(NULL, walk->pager, on_page, walk);
+    int code = walk->options->before ? evpq_pager_prev(NULL, walk->pager, on_page, walk)
+                                     : evpq_pager_next(NULL, walk->pager, on_page, walk);
     if (code == EVPQ_OK)
         return;
     progress_end(&walk->progress);
-    say("%s", evpq_code_text(code));
-    walk_end(walk, END_USAGE);
+    say("%s", code == EVPQ_ETIMEOUT ? "the deadline of the walk passed" : evpq_code_text(code));
+    if (code == EVPQ_ETIMEOUT)
+        say_token(walk, "resume");
+    walk_end(walk, ending_of(code));
 }
 
 static void on_page(evpq_page *page, const evpq_error *err, void *user)
@@ -135,7 +143,7 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
     if (!walk_write(walk, page))
         return;
 
-    bool more = evpq_page_has_next(page);
+    bool more = walk->options->before ? evpq_page_has_prev(page) : evpq_page_has_next(page);
     if (more && walk->pages != walk->options->pages) {
         walk_next(walk);
         return;
@@ -146,16 +154,27 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
     walk_end(walk, END_COMPLETE);
 }
 
-static void on_interrupt(struct ev_loop *loop, ev_signal *watcher, int events)
+static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
 {
     (void)loop, (void)events;
     struct walk *walk = watcher->data;
+    int ending = END_SIGNAL + watcher->signum;
     if (walk->ending >= 0) /* impatient: what is left is only to end politely */
-        _exit(END_INTERRUPTED);
+        _exit(ending);
     progress_end(&walk->progress);
-    say("interrupted");
+    say(watcher->signum == SIGINT ? "interrupted" : "terminated");
     say_token(walk, "resume");
-    walk_end(walk, END_INTERRUPTED);
+    walk_end(walk, ending);
+}
+
+static void watch_signals(struct walk *walk)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        ev_signal_init(&walk->signals[i], on_signal, numbers[i]);
+        walk->signals[i].data = walk;
+        ev_signal_start(walk->loop, &walk->signals[i]);
+    }
 }
 
 static int open_pool(struct walk *walk)
@@ -174,18 +193,36 @@ static int open_pool(struct walk *walk)
     return END_USAGE;
 }
 
+/* In the words of the command line, where the library has its own. */
+static void say_problem(const char *problem)
+{
+    static const char *const words[][2] = {{"order_by", "--order-by"}, {"columns", "--columns"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        size_t length = strlen(words[i][0]);
+        if (strncmp(problem, words[i][0], length) == 0) {
+            say("%s%s", words[i][1], problem + length);
+            return;
+        }
+    }
+    say("%s", problem);
+}
+
 static int open_pager(struct walk *walk)
 {
     const struct options *options = walk->options;
     const evpq_pager_options *pager =
         EVPQ_PAGER_OPTIONS(.sql = options->sql, .order_by = options->order_by,
                            .page_size = options->page_size, .timeout_ms = options->timeout_ms,
-                           .after = options->after);
+                           .after = options->after, .before = options->before,
+                           .columns = options->columns, .params = options->params,
+                           .params_count = options->params_count,
+                           .walk_timeout_ms = options->deadline_ms, .secrets = &options->secret,
+                           .secrets_count = options->secret.length ? 1 : 0);
     int code = evpq_pager_open(&walk->pager, walk->pool, pager);
     if (code == EVPQ_OK)
         return -1;
     const char *problem = evpq_pager_options_problem(pager);
-    say("%s", problem ? problem : evpq_code_text(code));
+    say_problem(problem ? problem : evpq_code_text(code));
     return problem && strcmp(problem, EVPQ_TOKEN_PROBLEM) == 0 ? END_TOKEN : END_USAGE;
 }
 
@@ -205,6 +242,8 @@ static int walk_run(struct walk *walk)
         walk_next(walk);
     }
     ev_run(walk->loop, 0);
+    if (walk->options->output == output_json && walk->ending != END_PIPE)
+        output_json_end(stdout, walk->pages > 0);
     return walk->ending;
 }
 
@@ -232,9 +271,7 @@ int main(int argc, char **argv)
         struct walk walk = {.options = &options, .loop = ev_default_loop(0), .ending = -1};
         signal(SIGPIPE, SIG_IGN); /* write() fails instead, and we end in order */
         setenv("PGAPPNAME", "evpq-page", 0);
-        ev_signal_init(&walk.interrupt, on_interrupt, SIGINT);
-        walk.interrupt.data = &walk;
-        ev_signal_start(walk.loop, &walk.interrupt);
+        watch_signals(&walk);
         ending = walk_run(&walk);
     }
     options_done(&options);

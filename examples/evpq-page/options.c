@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <evpq/evpq.h>
-
 #include "progress.h"
 #include "screen.h"
 
@@ -23,13 +21,20 @@ static const char help[] =
     "\n"
     "  -d, --dbname CONNINFO   connection string, URI or name of a database;\n"
     "                          default: libpq's environment (PGHOST, PGSERVICE, ...)\n"
-    "      --order-by COLUMNS  \"ts DESC, id\": unique together, best with an index;\n"
-    "                          without it: offset pages, for small results\n"
+    "      --order-by ORDER    \"ts DESC, lower(name), id\": unique together, best with\n"
+    "                          an index; without it: offset pages, for small results\n"
+    "      --columns COLUMNS   \"a, b\": write only these\n"
+    "      --param VALUE       what $1 stands for; again for $2, and so on\n"
     "  -n, --page-size N       rows of a page, 1 to 10000; default 100\n"
     "  -p, --pages N           end after N pages; default: all\n"
     "      --timeout DURATION  of each page: 500ms, 2s, 1min; default 30s\n"
-    "  -f, --format FORMAT     table, csv (as psql --csv) or ndjson; default table\n"
+    "      --deadline DURATION of the whole walk; default: none\n"
+    "  -f, --format FORMAT     table, csv (as psql --csv), tsv (as COPY), ndjson or\n"
+    "                          json; default table\n"
+    "      --null TEXT         write TEXT for NULL; not in JSON, which has its own\n"
     "      --after TOKEN       resume behind the page that gave this token\n"
+    "      --before TOKEN      walk backward from there, page by page\n"
+    "      --secret-file FILE  sign tokens with what is in FILE, and take no others\n"
     "      --progress          show progress on stderr; default: when stderr is a\n"
     "                          terminal and the rows go elsewhere\n"
     "      --help              show this\n"
@@ -38,13 +43,17 @@ static const char help[] =
     "Rows go to stdout, everything else to stderr.\n"
     "\n"
     "Exit status: 0 complete, or --pages reached; 1 usage and other errors;\n"
-    "2 connection; 3 SQL error; 4 deadline; 5 token not valid; 130 interrupted;\n"
-    "141 stdout was closed.\n";
+    "2 connection; 3 SQL error; 4 deadline; 5 token not valid; 130 interrupted, 143\n"
+    "terminated, each with a token to resume; 141 stdout was closed.\n";
 
 static const struct format {
     const char *name;
     output_fn *output;
-} formats[] = {{"table", output_table}, {"csv", output_csv}, {"ndjson", output_ndjson}};
+} formats[] = {{"table", output_table},
+               {"csv", output_csv},
+               {"tsv", output_tsv},
+               {"ndjson", output_ndjson},
+               {"json", output_json}};
 
 /* Digits at the start of text, up to `limit`; *rest is what follows. False for anything else. */
 static bool read_number(const char *text, uint64_t limit, uint64_t *number, const char **rest)
@@ -123,6 +132,32 @@ static char *read_conninfo(const char *text)
     return conninfo;
 }
 
+static bool add_param(struct options *options, const char *text)
+{
+    evpq_value *more =
+        realloc(options->params, (options->params_count + 1) * sizeof *options->params);
+    if (!more)
+        return false;
+    options->params = more;
+    options->params[options->params_count++] = evpq_untyped(text);
+    return true;
+}
+
+/* The bytes of a file, without a line feed at its end. */
+static bool read_secret(const char *path, evpq_secret *secret)
+{
+    enum { MOST = 1024 };
+    FILE *file = fopen(path, "r");
+    char *bytes = file ? malloc(MOST + 2) : NULL;
+    size_t length = bytes ? fread(bytes, 1, MOST + 2, file) : 0;
+    if (file)
+        fclose(file);
+    if (length > 0 && bytes[length - 1] == '\n')
+        length--;
+    *secret = (evpq_secret){.id = 1, .bytes = bytes, .length = length};
+    return length >= 16 && length <= MOST;
+}
+
 static int usage(const char *problem)
 {
     say("%s\nTry 'evpq-page --help'.", problem);
@@ -146,13 +181,32 @@ static int options_read_sql(struct options *options, int argc, char **argv)
 
 int options_read(struct options *options, int argc, char **argv)
 {
-    enum { ORDER_BY = 256, TIMEOUT, AFTER, PROGRESS, HELP, VERSION };
+    enum {
+        ORDER_BY = 256,
+        COLUMNS,
+        PARAM,
+        TIMEOUT,
+        DEADLINE,
+        NULL_TEXT,
+        AFTER,
+        BEFORE,
+        SECRET_FILE,
+        PROGRESS,
+        HELP,
+        VERSION
+    };
     static const struct option names[] = {
         {"dbname", required_argument, NULL, 'd'},
         {"order-by", required_argument, NULL, ORDER_BY},
         {"page-size", required_argument, NULL, 'n'},
         {"pages", required_argument, NULL, 'p'},
+        {"columns", required_argument, NULL, COLUMNS},
+        {"param", required_argument, NULL, PARAM},
         {"timeout", required_argument, NULL, TIMEOUT},
+        {"deadline", required_argument, NULL, DEADLINE},
+        {"null", required_argument, NULL, NULL_TEXT},
+        {"before", required_argument, NULL, BEFORE},
+        {"secret-file", required_argument, NULL, SECRET_FILE},
         {"format", required_argument, NULL, 'f'},
         {"after", required_argument, NULL, AFTER},
         {"progress", no_argument, NULL, PROGRESS},
@@ -187,7 +241,7 @@ int options_read(struct options *options, int argc, char **argv)
             break;
         case 'f':
             if (!read_format(optarg, &options->output))
-                return usage("--format takes table, csv or ndjson");
+                return usage("--format takes table, csv, tsv, ndjson or json");
             break;
         case ORDER_BY:
             options->order_by = optarg;
@@ -196,8 +250,30 @@ int options_read(struct options *options, int argc, char **argv)
             if (!read_duration(optarg, &options->timeout_ms))
                 return usage("--timeout takes a duration as 500ms, 2s or 1min");
             break;
+        case COLUMNS:
+            options->columns = optarg;
+            break;
+        case PARAM:
+            if (!add_param(options, optarg))
+                return usage("out of memory");
+            break;
+        case DEADLINE:
+            if (!read_duration(optarg, &options->deadline_ms))
+                return usage("--deadline takes a duration as 500ms, 2s or 1min");
+            break;
+        case NULL_TEXT:
+            options->null = optarg;
+            break;
         case AFTER:
             options->after = optarg;
+            break;
+        case BEFORE:
+            options->before = optarg;
+            break;
+        case SECRET_FILE:
+            free((void *)options->secret.bytes);
+            if (!read_secret(optarg, &options->secret))
+                return usage("--secret-file takes a file with 16 to 1,024 bytes");
             break;
         case PROGRESS:
             options->progress = true;
@@ -219,4 +295,8 @@ int options_read(struct options *options, int argc, char **argv)
 void options_done(struct options *options)
 {
     free(options->conninfo);
+    free(options->params);
+    if (options->secret.bytes)
+        explicit_bzero((void *)options->secret.bytes, options->secret.length);
+    free((void *)options->secret.bytes);
 }

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <evpq/evpq.h>
+
 #include "output.h"
 
 /* How the program may end. */
@@ -15,7 +17,7 @@ enum ending {
     END_SQL = 3,
     END_DEADLINE = 4,
     END_TOKEN = 5,
-    END_INTERRUPTED = 130,
+    END_SIGNAL = 128, /* and the number of the signal: 130 for Ctrl-C */
     END_PIPE = 141,
 };
 
@@ -24,10 +26,17 @@ struct options {
     char *conninfo; /* NULL: libpq's environment; allocated, and it may hold a password */
     const char *sql;
     const char *order_by; /* NULL: offset pages */
+    const char *columns;  /* NULL: all */
     const char *after;    /* NULL: from the start */
+    const char *before;   /* set: backward, from there */
+    const char *null;     /* NULL: what the format has for it */
+    evpq_value *params;   /* allocated */
+    size_t params_count;
+    evpq_secret secret; /* length 0: tokens are not signed; bytes are allocated */
     uint32_t page_size;
     uint32_t pages; /* 0: all */
     uint32_t timeout_ms;
+    uint32_t deadline_ms; /* 0: none */
     output_fn *output;
     bool progress;
 };

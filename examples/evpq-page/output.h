@@ -7,13 +7,23 @@
 
 #include <evpq/result.h>
 
+/* What a writer is told besides the rows. */
+struct output_how {
+    bool first;       /* nothing has been written yet */
+    bool resumed;     /* what this is put behind has its header already */
+    const char *null; /* what stands for SQL NULL; NULL: what the format has for it */
+};
+
 /*
  * Writes the rows of one page. False when there is no memory. Whether the
  * writing went well is the stream's to tell: ferror(), fflush().
  */
-typedef bool output_fn(FILE *out, const evpq_result *page, bool first);
+typedef bool output_fn(FILE *out, const evpq_result *page, const struct output_how *how);
 
-output_fn output_table, output_csv, output_ndjson;
+output_fn output_table, output_csv, output_tsv, output_ndjson, output_json;
+
+/* Ends what output_json() has begun; `any`: a page was written. */
+void output_json_end(FILE *out, bool any);
 
 /* pg_type.oid of the types that are not just text here. They never change. */
 enum {

@@ -29,29 +29,62 @@ static void csv_field(FILE *out, const char *data, size_t length)
     putc_unlocked('"', out);
 }
 
-bool output_csv(FILE *out, const evpq_result *page, bool first)
+/*
+ * TSV as COPY writes its text format, so that COPY reads it (PostgreSQL manual,
+ * COPY, "Text Format"): backslashes before what would end a field, \N is NULL.
+ */
+static void tsv_field(FILE *out, const char *data, size_t length)
+{
+    static const char letters[256] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r',
+                                      ['\t'] = 't', ['\v'] = 'v', ['\\'] = '\\'};
+    for (size_t i = 0; i < length; i++) {
+        char letter = letters[(unsigned char)data[i]];
+        if (letter)
+            putc_unlocked('\\', out);
+        putc_unlocked(letter ? letter : data[i], out);
+    }
+}
+
+typedef void field_fn(FILE *out, const char *data, size_t length);
+
+static void lines(FILE *out, const evpq_result *page, const struct output_how *how, char separator,
+                  field_fn *field, const char *null)
 {
     uint32_t rows = evpq_result_rows(page);
     uint32_t columns = evpq_result_columns(page);
+    bool header = how->first && !how->resumed;
 
-    for (uint32_t column = 0; column < columns && first; column++) {
+    for (uint32_t column = 0; column < columns && header; column++) {
         const char *name = evpq_result_column_name(page, column);
         if (column)
-            putc_unlocked(',', out);
-        csv_field(out, name, strlen(name));
+            putc_unlocked(separator, out);
+        field(out, name, strlen(name));
     }
-    if (first)
+    if (header)
         putc_unlocked('\n', out);
 
     for (uint32_t row = 0; row < rows && columns; row++) {
         for (uint32_t column = 0; column < columns; column++) {
             evpq_text_view text;
             if (column)
-                putc_unlocked(',', out);
+                putc_unlocked(separator, out);
             if (evpq_result_text(page, row, column, &text) == EVPQ_OK)
-                csv_field(out, text.data, text.length);
+                field(out, text.data, text.length);
+            else
+                fputs(how->null ? how->null : null, out);
         }
         putc_unlocked('\n', out);
     }
+}
+
+bool output_csv(FILE *out, const evpq_result *page, const struct output_how *how)
+{
+    lines(out, page, how, ',', csv_field, "");
+    return true;
+}
+
+bool output_tsv(FILE *out, const evpq_result *page, const struct output_how *how)
+{
+    lines(out, page, how, '\t', tsv_field, "\\N");
     return true;
 }

@@ -78,13 +78,13 @@ static bool ndjson_row(yajl_gen json, const evpq_result *page, uint32_t row,
             yajl_gen_null(json);
     }
     yajl_gen_map_close(json);
-    yajl_gen_reset(json, "\n");
     return good;
 }
 
-bool output_ndjson(FILE *out, const evpq_result *page, bool first)
+/* Each row behind `before`, the very first one behind `first`. */
+static bool rows_as_objects(FILE *out, const evpq_result *page, const char *first,
+                            const char *before, const char *behind)
 {
-    (void)first;
     uint32_t count = evpq_result_columns(page);
     struct column *columns = calloc(count ? count : 1, sizeof *columns);
     yajl_gen json = yajl_gen_alloc(NULL);
@@ -101,11 +101,33 @@ bool output_ndjson(FILE *out, const evpq_result *page, bool first)
         size_t length;
         good = ndjson_row(json, page, row, columns, count);
         yajl_gen_get_buf(json, &line, &length);
+        fputs(row ? before : first, out);
         fwrite_unlocked(line, 1, length, out);
+        fputs(behind, out);
         yajl_gen_clear(json);
+        yajl_gen_reset(json, NULL);
     }
     if (json)
         yajl_gen_free(json);
     free(columns);
     return good;
+}
+
+bool output_ndjson(FILE *out, const evpq_result *page, const struct output_how *how)
+{
+    (void)how;
+    return rows_as_objects(out, page, "", "", "\n");
+}
+
+/* One array: a line for each row, and a bracket before the first and behind the last. */
+bool output_json(FILE *out, const evpq_result *page, const struct output_how *how)
+{
+    if (how->first)
+        putc_unlocked('[', out);
+    return rows_as_objects(out, page, how->first ? "" : ",\n ", ",\n ", "");
+}
+
+void output_json_end(FILE *out, bool any)
+{
+    fputs(any ? "]\n" : "[]\n", out);
 }

@@ -41,7 +41,7 @@ static bool grid_set(struct grid *grid, size_t row, size_t column, const char *t
     return true;
 }
 
-static bool grid_fill(struct grid *grid, const evpq_result *page)
+static bool grid_fill(struct grid *grid, const evpq_result *page, const char *null)
 {
     for (uint32_t column = 0; column < grid->columns; column++) {
         const char *name = evpq_result_column_name(page, column);
@@ -50,8 +50,9 @@ static bool grid_fill(struct grid *grid, const evpq_result *page)
     }
     for (uint32_t row = 0; row < grid->rows - 2; row++) {
         for (uint32_t column = 0; column < grid->columns; column++) {
-            evpq_text_view text;
-            if (evpq_result_text(page, row, column, &text) == EVPQ_OK &&
+            evpq_text_view text = {null, null ? strlen(null) : 0};
+            int code = evpq_result_text(page, row, column, &text);
+            if ((code == EVPQ_OK || null) &&
                 !grid_set(grid, row + 2, column, text.data, text.length))
                 return false;
         }
@@ -151,18 +152,18 @@ static bool grid_print(struct grid *grid, const evpq_result *page, FILE *out)
     return good;
 }
 
-bool output_table(FILE *out, const evpq_result *page, bool first)
+bool output_table(FILE *out, const evpq_result *page, const struct output_how *how)
 {
     struct grid grid = {.rows = evpq_result_rows(page) + (size_t)2,
                         .columns = evpq_result_columns(page)};
-    if (!first)
+    if (!how->first)
         putc_unlocked('\n', out);
     if (grid.columns == 0)
         return true;
 
     grid.cells = calloc(grid.rows * grid.columns, sizeof *grid.cells);
     grid.widths = calloc(grid.columns, sizeof *grid.widths);
-    bool good = grid.cells && grid.widths && grid_fill(&grid, page);
+    bool good = grid.cells && grid.widths && grid_fill(&grid, page, how->null);
     struct winsize terminal;
     if (good && ioctl(fileno(out), TIOCGWINSZ, &terminal) == 0 && terminal.ws_col)
         grid_fit(&grid, terminal.ws_col);

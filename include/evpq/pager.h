@@ -166,6 +166,9 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_last(evpq_op **out, evpq_pager *pager,
  */
 EVPQ_API const char *evpq_pager_token(const evpq_pager *pager);
 
+/** The token that resumes before the last good page. Likewise. */
+EVPQ_API const char *evpq_pager_token_before(const evpq_pager *pager);
+
 /** True for keyset pages, false for offset pages. */
 EVPQ_API bool evpq_pager_is_keyset(const evpq_pager *pager);
 

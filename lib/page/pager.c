@@ -495,6 +495,11 @@ const char *evpq_pager_token(const evpq_pager *pager)
     return pager ? token_of(pager, pager->behind) : NULL;
 }
 
+const char *evpq_pager_token_before(const evpq_pager *pager)
+{
+    return pager ? token_of(pager, pager->before) : NULL;
+}
+
 bool evpq_pager_is_keyset(const evpq_pager *pager)
 {
     return pager && pager->keyset.count > 0;
@@ -527,5 +532,5 @@ const char *evpq_page_token(const evpq_page *page)
 
 const char *evpq_page_token_before(const evpq_page *page)
 {
-    return page ? token_of(page->pager, page->pager->before) : NULL;
+    return page ? evpq_pager_token_before(page->pager) : NULL;
 }

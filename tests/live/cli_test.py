@@ -203,6 +203,35 @@ def ndjson_keeps_every_digit():
 
 
 @case
+def tsv_is_what_copy_writes():
+    nasty = NASTY + " UNION ALL SELECT 14, E'\\b\\f\\v', '\\\\N'"
+    wanted = psql("-c", f"COPY ({nasty} ORDER BY 1) TO STDOUT WITH (HEADER)").out
+    equal(page("-f", "tsv", "--order-by", "id", nasty).ends(0).out, wanted)
+    equal(page("-f", "tsv", "-n", "4", "--order-by", "id", nasty).ends(0).out, wanted, "4 a page")
+
+
+@case
+def json_is_one_array():
+    for rows, size in ((0, 5), (1, 5), (13, 5), (10, 5)):
+        done = page("-f", "json", "-n", str(size), "--order-by", "id",
+                    f"SELECT id FROM {SCHEMA}.big WHERE id <= {rows}").ends(0)
+        equal([row["id"] for row in json.loads(done.text())], list(range(1, rows + 1)))
+    pause(5 * PATIENCE)
+    done = page("-f", "json", "-n", "10", "--order-by", "id", "--timeout", "500ms", SLEEPY).ends(4)
+    equal([row["id"] for row in json.loads(done.text())], list(range(1, 21)), "cut short")
+    pause(0)
+
+
+@case
+def null_is_written_as_asked():
+    sql = "SELECT 1 AS a, NULL::text AS b, '' AS c"
+    for format_, wanted in (("csv", "a,b,c\n1,(null),\n"), ("tsv", "a\tb\tc\n1\t(null)\t\n"),
+                            ("ndjson", '{"a":1,"b":null,"c":""}\n')):
+        equal(page("-f", format_, "--null", "(null)", "--order-by", "a", sql).ends(0).text(), wanted)
+    check("(null)" in page("--null", "(null)", "--order-by", "a", sql).ends(0).text())
+
+
+@case
 def table_is_aligned():
     sql = """SELECT * FROM (VALUES
         (1, 'red', NULL::bool, 1.5), (22, '日本語 and more', true, 'NaN'),
@@ -310,6 +339,76 @@ def pages_then_after_give_the_whole():
         equal(pages, 3, "pages")
         equal(sorted(ids), list(range(1, 26)), "ids")
         check(not order or ids == sorted(ids), "order")
+
+
+@case
+def a_resumed_walk_has_no_second_header():
+    words = ["-f", "csv", "-n", "2", "--order-by", "id",
+             f"SELECT id FROM {SCHEMA}.big WHERE id <= 5"]
+    first = page("-p", "1", *words).ends(0)
+    rest = page("--after", first.token("continue with --after "), *words).ends(0)
+    equal(first.text() + rest.text(), "id\n1\n2\n3\n4\n5\n")
+
+
+@case
+def before_walks_backward():
+    words = ["-f", "ndjson", "-n", "10", "--order-by", "id",
+             f"SELECT id FROM {SCHEMA}.big WHERE id <= 35"]
+    third = page("-p", "1", "--after",
+                 page("-p", "2", *words).ends(0).token("continue with --after "), *words).ends(0)
+    equal(third.ids(), list(range(21, 31)))
+    # Its own token leads forward; backward one needs a token of the other kind.
+    page("--before", third.token("continue with --after "), *words).ends(5)
+
+
+@case
+def any_order_and_any_columns():
+    done = page("-f", "csv", "-n", "2", "--order-by", "lower(name) COLLATE \"C\" DESC, -id",
+                "--columns", "id", "SELECT * FROM (VALUES (1, 'a'), (2, 'B'), (3, 'b'), (4, 'C'))"
+                " AS v (id, name)").ends(0)
+    equal(done.text(), "id\n4\n3\n2\n1\n")
+    page("--order-by", "a; DROP TABLE x", "SELECT 1 AS a").ends(1, "--order-by has")
+    page("--order-by", "a", "--columns", "*", "SELECT 1 AS a").ends(1, "--columns takes")
+
+
+@case
+def parameters_are_numbered_as_they_come():
+    done = page("-f", "csv", "--order-by", "a", "--param", "7", "--param", "x'; DROP",
+                "SELECT $1::int AS a, $2::text AS b").ends(0)
+    equal(done.text(), "a,b\n7,x'; DROP\n")
+    page("--order-by", "a", "SELECT $1::int AS a").ends(3)
+
+
+@case
+def signed_tokens_are_of_their_secret():
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number in range(2):
+            files.append(os.path.join(folder, f"secret{number}"))
+            with open(files[-1], "wb") as file:
+                file.write(b"0123456789abcde%d\n" % number)
+        words = ["-n", "5", "--order-by", "id", f"SELECT id FROM {SCHEMA}.big WHERE id <= 25"]
+        token = page("--secret-file", files[0], "-p", "1", *words).ends(0).token("--after ")
+        page("--secret-file", files[0], "--after", token, *words).ends(0)
+        page("--secret-file", files[1], "--after", token, *words).ends(5)
+        page("--after", token, *words).ends(5)
+        plain = page("-p", "1", *words).ends(0).token("--after ")
+        page("--secret-file", files[0], "--after", plain, *words).ends(5)
+        with open(files[0], "wb") as file:
+            file.write(b"short\n")
+        page("--secret-file", files[0], *words).ends(1, "--secret-file")
+    page("--secret-file", "/nowhere", "SELECT 1").ends(1, "--secret-file")
+
+
+@case
+def a_walk_may_have_a_deadline():
+    pause(30 * PATIENCE)
+    words = ["-f", "ndjson", "-n", "10", "--order-by", "id", "--timeout", "10min", SLEEPY]
+    done = page("--deadline", f"{700 * PATIENCE}ms", *words).ends(4, "deadline")
+    equal(done.ids(), list(range(1, 21)))
+    check(done.took < 5 * PATIENCE, done.took)
+    pause(0)
+    equal(done.ids() + page("--after", done.token(), *words).ends(0).ids(), list(range(1, 61)))
 
 
 @case
@@ -490,16 +589,21 @@ def key_too_long_for_a_token_is_said():
 
 @case
 def interrupt_ends_with_130_and_its_token_resumes():
+    for number, ending in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+        signal_ends_and_its_token_resumes(number, ending)
+
+
+def signal_ends_and_its_token_resumes(number, ending):
     pause(30 * PATIENCE)
     words = command("-f", "ndjson", "-n", "10", "--order-by", "id", "--timeout", "10min", SLEEPY)
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         lines = [process.stdout.readline() for _ in range(20)]
         time.sleep(0.3 * PATIENCE)
         started = time.monotonic()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=20 * PATIENCE)
         took = time.monotonic() - started
-    equal(process.returncode, 130, err)
+    equal(process.returncode, ending, err)
     equal(out, b"")
     check(took < 3 * PATIENCE, f"{took} s")
     token = re.search(r"resume with --after (\S+)", err.decode()).group(1)
