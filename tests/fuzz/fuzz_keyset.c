@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * order_by and the SQL made of it. Whatever it names, outside of quotes there
- * is nothing but evpq's own words, and inside there are those names.
+ * order_by and the SQL made of it. Of columns there is nothing outside of quotes
+ * but evpq's own words, and inside there are their names. An expression cannot
+ * end before its parenthesis does.
  */
 
 #include "base/mem.h"
@@ -75,38 +76,76 @@ static unsigned long check_sql(const char *sql, const struct evpq__keyset *keyse
     return highest;
 }
 
-static void check_page(const struct evpq__keyset *keyset, const bool *nulls, size_t params)
+static bool all_columns(const struct evpq__keyset *keyset)
 {
-    struct evpq__paged paged = {
-        .sql = statement, .sql_length = strlen(statement), .params_count = params, .rows = 100};
-    char *sql = evpq__keyset_sql(&paged, keyset, nulls);
-    CHECK(sql);
-    size_t most = params;
-    for (size_t i = 0; nulls && i < keyset->count; i++)
-        most += !nulls[i];
-    CHECK(check_sql(sql, keyset) <= most);
-    evpq__free(sql);
+    for (size_t i = 0; i < keyset->count; i++)
+        if (!keyset->keys[i].name[0] || evpq__key_collate(keyset, i)[0])
+            return false;
+    return true;
 }
 
-/* The names, written as the server would have to be given them, mean the same. */
+/* Reads it as the server would: quotes end, parentheses match, and nothing ends it early. */
+static void check_closed(const char *sql)
+{
+    int depth = 0;
+    for (const char *at = sql; *at; at++) {
+        char quote = *at;
+        CHECK(quote != ';' && quote != '\\');
+        CHECK(!(at[0] == '-' && at[1] == '-') && !(at[0] == '/' && at[1] == '*'));
+        depth += (quote == '(') - (quote == ')');
+        CHECK(depth >= 0);
+        if (quote != '\'' && quote != '"')
+            continue;
+        for (at++; *at != quote || at[1] == quote; at += *at == quote ? 2 : 1)
+            CHECK(*at && !(*at == '\\' && quote == '\''));
+    }
+    CHECK(depth == 0);
+}
+
+static void check_page(const struct evpq__keyset *keyset, const bool *nulls, size_t params)
+{
+    struct evpq__paged paged = {.sql = statement,
+                                .sql_length = strlen(statement),
+                                .columns = "",
+                                .params_count = params,
+                                .rows = 100};
+    for (int way = 0; way < 4; way++) {
+        struct evpq__cut cut = {
+            .backward = way & 1, .inclusive = nulls && (way & 2), .nulls = nulls};
+        char *sql = evpq__keyset_sql(&paged, keyset, &cut);
+        CHECK(sql);
+        size_t most = params;
+        for (size_t i = 0; nulls && i < keyset->count; i++)
+            most += !nulls[i];
+        check_closed(sql);
+        CHECK(!all_columns(keyset) || check_sql(sql, keyset) <= most);
+        evpq__free(sql);
+    }
+}
+
+/* What was made of it means the same when it is read again; an expression has got parentheses. */
 static void check_again(const struct evpq__keyset *keyset)
 {
-    char order_by[EVPQ__KEYS_MAX * (2 * EVPQ__NAME_MAX + 32)], *to = order_by;
+    char order_by[EVPQ__ORDER_TEXT + EVPQ__KEYS_MAX * 32], *to = order_by;
     struct evpq__keyset again;
-    for (size_t i = 0; i < keyset->count; i++) {
-        const struct evpq__key *key = &keyset->keys[i];
-        to += sprintf(to, "%s\"", i ? "," : "");
-        for (const char *c = key->name; *c; c++)
-            to += sprintf(to, *c == '"' ? "\"\"" : "%c", *c);
-        to += sprintf(to, "\" %s NULLS %s", key->descending ? "DESC" : "ASC",
-                      key->nulls_first ? "FIRST" : "LAST");
-    }
+    for (size_t i = 0; i < keyset->count; i++)
+        to += sprintf(to, "%s%s%s %s NULLS %s", i ? "," : "", evpq__key_value(keyset, i),
+                      evpq__key_collate(keyset, i), keyset->keys[i].descending ? "DESC" : "ASC",
+                      keyset->keys[i].nulls_first ? "FIRST" : "LAST");
+    if (strlen(order_by) > EVPQ__ORDER_TEXT / 2)
+        return; /* it may have become too long */
     CHECK(!evpq__keyset_parse(&again, order_by));
     CHECK(again.count == keyset->count);
-    for (size_t i = 0; i < again.count; i++)
+    for (size_t i = 0; i < again.count; i++) {
+        const char *value = evpq__key_value(&again, i), *was = evpq__key_value(keyset, i);
+        bool column = keyset->keys[i].name[0];
+        CHECK(strlen(value) == strlen(was) + (column ? 0 : 2));
+        CHECK(strncmp(value + (column ? 0 : 1), was, strlen(was)) == 0);
+        CHECK(strcmp(evpq__key_collate(&again, i), evpq__key_collate(keyset, i)) == 0);
         CHECK(strcmp(again.keys[i].name, keyset->keys[i].name) == 0 &&
               again.keys[i].descending == keyset->keys[i].descending &&
               again.keys[i].nulls_first == keyset->keys[i].nulls_first);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
@@ -125,10 +164,13 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         CHECK(keyset.count >= 1 && keyset.count <= EVPQ__KEYS_MAX);
         for (size_t i = 0; i < keyset.count; i++) {
             nulls[i] = mask >> i & 1;
-            CHECK(keyset.keys[i].name[0] && strlen(keyset.keys[i].name) <= EVPQ__NAME_MAX);
+            CHECK(strlen(keyset.keys[i].name) <= EVPQ__NAME_MAX);
             for (size_t j = 0; j < i; j++)
-                CHECK(strcmp(keyset.keys[i].name, keyset.keys[j].name) != 0);
+                CHECK(strcmp(evpq__key_value(&keyset, i), evpq__key_value(&keyset, j)) != 0 ||
+                      strcmp(evpq__key_collate(&keyset, i), evpq__key_collate(&keyset, j)) != 0);
         }
+        char columns[1];
+        CHECK(!evpq__columns_parse(columns, sizeof(columns), &keyset, NULL));
         check_page(&keyset, NULL, params);
         check_page(&keyset, nulls, params);
         check_again(&keyset);

@@ -90,7 +90,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
             put_value(pg, r, c, &input);
     evpq_result *result = evpq__result_new(pg, NULL);
     CHECK(result);
-    evpq__result_show_rows(result, shape >> 4 & 7);
+    evpq__result_show(result, shape >> 4 & 7, shape >> 7 ? 2 : 100, shape >> 3 & 1);
     readers_check(result);
     evpq_result_free(result);
     return 0;

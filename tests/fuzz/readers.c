@@ -4,6 +4,7 @@
 #include <libpq-fe.h>
 
 #include "fuzz.h"
+#include "pg/result.h"
 #include "pg/value.h"
 
 /* One value, as libpq has it. */
@@ -181,13 +182,14 @@ void readers_check_value(const evpq_result *result, uint32_t row, uint32_t colum
     const PGresult *pg = (const PGresult *)evpq_result_pgresult(result);
     struct value v = {.result = result, .row = row, .column = column};
     v.there = row < evpq_result_rows(result) && column < evpq_result_columns(result);
-    v.null = v.there && PQgetisnull(pg, (int)row, (int)column);
+    int raw = v.there ? evpq__result_row(result, row) : 0; /* a page backward is in reverse */
+    v.null = v.there && PQgetisnull(pg, raw, (int)column);
     CHECK(evpq_result_is_null(result, row, column) == (v.null || !v.there));
     if (v.there) {
         v.type = PQftype(pg, (int)column);
         v.binary = PQfformat(pg, (int)column) == 1;
-        v.data = PQgetvalue(pg, (int)row, (int)column);
-        v.length = (size_t)PQgetlength(pg, (int)row, (int)column);
+        v.data = PQgetvalue(pg, raw, (int)column);
+        v.length = (size_t)PQgetlength(pg, raw, (int)column);
     }
     check_integers(&v);
     check_others(&v);
