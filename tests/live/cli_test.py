@@ -481,9 +481,13 @@ def help_and_version():
     equal(done.err, "")
     for line in done.text().splitlines():
         check(len(line) <= 80, line)
-    for option in ("--dbname", "--order-by", "--page-size", "--pages", "--timeout", "--format",
-                   "--after", "--progress", "--help", "--version"):
-        check(option in done.text(), option)
+    options = re.findall(r"^ {2}(?:-\w, | {4})--([a-z-]+)", done.text(), re.M)
+    check(len(options) >= 16, options)
+    manual = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                          "../../examples/evpq-page/evpq-page.1")
+    with open(manual, encoding="utf-8") as file:
+        described = re.findall(r"^\.It Fl (?:\w , )?-([a-z-]+)", file.read(), re.M)
+    equal(sorted(described), sorted(options), "the manual page and --help")
     check(re.fullmatch(r"evpq-page \d+\.\d+\.\d+\n", page("--version").ends(0).text()))
 
 
