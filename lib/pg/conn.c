@@ -288,6 +288,7 @@ static bool take_result(struct evpq__conn *conn, PGresult *result)
     default:
         if (head)
             keep_failure(conn, result);
+        conn->told = strlen(PQerrorMessage(conn->pg));
         PQclear(result);
         return head != NULL;
     }
@@ -308,12 +309,24 @@ static bool conn_collect(struct evpq__conn *conn)
             return false;
         }
         nulls = result ? 0 : nulls + 1;
+        if (!result)
+            conn->told = strlen(PQerrorMessage(conn->pg)); /* it begins anew with each command */
         if (result && !take_result(conn, result))
             return false;
     }
     PGnotify *notify;
     while ((notify = PQnotifies(conn->pg)))
         PQfreemem(notify);
+    /*
+     * A Sync whose result found no memory is only noted as an error by libpq, and never handed out:
+     * it would be waited for until the deadline.
+     */
+    if (evpq__conn_head(conn) && PQisBusy(conn->pg) &&
+        strlen(PQerrorMessage(conn->pg)) > conn->told) {
+        evpq__error_clear(&conn->failure);
+        evpq__error_set(&conn->failure, EVPQ_ENOMEM, EVPQ_UNKNOWN, "libpq found no memory");
+        return false;
+    }
     return PQstatus(conn->pg) == CONNECTION_OK;
 }
 
@@ -401,7 +414,8 @@ static bool send_request(struct evpq__conn *conn, struct evpq__request *request)
         request->sent(request);
     evpq__node_unlink(&request->node);
     evpq__list_push_back(&conn->sent, &request->node);
-    conn->in_flight++;
+    if (conn->in_flight++ == 0)
+        conn->told = 0;
     request->in_flight = true;
     request->abandoned = request->cancel_tried = request->victim = false;
     conn->used = true;

@@ -51,6 +51,7 @@ struct evpq__conn {
     uint64_t idle_before; /* of them, when it was heard first while idle; 0: not yet */
 
     /* What has come for the first of `sent`, before its Sync. */
+    size_t told; /* of libpq's error message has come as a result */
     PGresult *answer;
     struct evpq_error failure;
 

@@ -1,20 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 #include "pg/hosts.h"
 
+#include <evpq/error.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 
-bool evpq__conninfo_valid(const char *conninfo)
+static bool parses(const char *conninfo)
 {
-    if (!conninfo)
-        return true;
     char *quotes_secrets = NULL;
     PQconninfoOption *options = PQconninfoParse(conninfo, &quotes_secrets);
     PQfreemem(quotes_secrets);
     PQconninfoFree(options);
     return options != NULL;
+}
+
+int evpq__conninfo_check(const char *conninfo)
+{
+    if (!conninfo || parses(conninfo))
+        return EVPQ_OK;
+    /* libpq tells lack of memory in words only; it needs some for the shortest string, too. */
+    if (!parses(""))
+        return EVPQ_ENOMEM;
+    return parses(conninfo) ? EVPQ_OK : EVPQ_EINVALID;
+}
+
+bool evpq__conninfo_valid(const char *conninfo)
+{
+    return evpq__conninfo_check(conninfo) != EVPQ_EINVALID;
 }
 
 static PQconninfoOption *find_option(PQconninfoOption *options, const char *keyword)
@@ -48,6 +62,21 @@ static PQconninfoOption *effective_options(const char *conninfo, const char *spo
     return options;
 }
 
+/*
+ * Without memory libpq leaves settings out, some without a word. What is lost like this (the host,
+ * sslmode) would be taken from the environment or be a default: so both readings have to agree.
+ */
+static bool same_readings(const PQconninfoOption *a, const PQconninfoOption *b)
+{
+    for (; a->keyword && b->keyword; a++, b++) {
+        bool spoilt_in_one =
+            strcmp(a->keyword, "target_session_attrs") == 0 || strcmp(a->keyword, "sslmode") == 0;
+        if (!a->val != !b->val || (a->val && !spoilt_in_one && strcmp(a->val, b->val) != 0))
+            return false;
+    }
+    return true;
+}
+
 /* Two readings, each with another option spoilt; the second knows the one that the first does not.
  */
 static PQconninfoOption *read_options(const char *conninfo)
@@ -56,7 +85,7 @@ static PQconninfoOption *read_options(const char *conninfo)
     PQconninfoOption *other = effective_options(conninfo, "sslmode");
     PQconninfoOption *to = find_option(options, "target_session_attrs");
     PQconninfoOption *from = find_option(other, "target_session_attrs");
-    if (to && from) {
+    if (to && from && same_readings(options, other)) {
         char *value = to->val;
         to->val = from->val;
         from->val = value;

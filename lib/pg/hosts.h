@@ -25,7 +25,10 @@ struct evpq__hosts {
     bool prefer_standby; /* target_session_attrs: two passes over the list */
 };
 
-/* Is it a connection string at all? No I/O. NULL: libpq's defaults, which is fine. */
+/* Is it a connection string at all? No I/O. NULL: libpq's defaults, which is fine.
+ * EVPQ_OK, EVPQ_EINVALID, EVPQ_ENOMEM. */
+int evpq__conninfo_check(const char *conninfo);
+/* The same, where lack of memory is no objection. */
 bool evpq__conninfo_valid(const char *conninfo);
 
 /* Reads files (service file, .pgpass): not for the loop. NULL, or why not, fit to be passed on. */

@@ -15,6 +15,7 @@
 #include <assert.h>
 
 #include "base/mem.h"
+#include "pg/hosts.h"
 
 static void slot_on_dialed(void *owner, struct evpq__dialed *dialed);
 static void slot_on_clean(void *owner);
@@ -518,6 +519,8 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
     struct evpq_pool_options complete;
     if (!out || !loop || evpq__pool_options_read(&complete, options))
         return EVPQ_EINVALID;
+    if (evpq__conninfo_check(complete.conninfo) != EVPQ_OK)
+        return EVPQ_ENOMEM;
     struct evpq_pool *pool = evpq__alloc(sizeof(*pool));
     if (!pool)
         return EVPQ_ENOMEM;
