@@ -108,7 +108,8 @@ typedef struct evpq_pool_options {
      */
     evpq_switch server_timeout;
     /** A result larger than this, as it comes over the wire or as it is in memory, is
-     * EVPQ_ETOOLARGE. What is still coming is cut off, and its connection closed. Less than 4,096
+     * EVPQ_ETOOLARGE. What is still coming is cut off, and its connection closed;
+     * by then libpq may have read some more in one go. Less than 4,096
      * is 4,096: libpq takes some of it for any result. 0: no limit but libpq's. */
     size_t max_result_bytes;
     /** Before a connection serves its next user: DISCARD ALL. Costs two round trips each time. Not

@@ -192,6 +192,8 @@ static void back_off(struct evpq_pool *pool, int at_least_ms)
 
 void evpq__upkeep_dial_failed(struct evpq_pool *pool, struct evpq__dialed *dialed)
 {
+    if (dialed->error.code == EVPQ_ENOMEM)
+        pool->backoff.failures = 0; /* ours, and no reason to spare the server */
     back_off(pool, dialed->refused_for_good ? REFUSED_MS : BACKOFF_MIN_MS);
     evpq__error_copy(&pool->backoff.last_error, &dialed->error);
     pool->stats.dial_failures++;
