@@ -337,6 +337,9 @@ static bool conn_collect(struct evpq__conn *conn)
  */
 static void conn_broken(struct evpq__conn *conn)
 {
+    char message[512], sqlstate[6];
+    /* Before libpq is asked for more: it would add that there is no socket any more. */
+    evpq__pq_tidy_message(PQerrorMessage(conn->pg), message, sizeof(message), sqlstate);
     /* A bad connection has no socket to block on; the bound is against NULLs for ever. */
     for (size_t nulls = 0; nulls < 2 && PQsocket(conn->pg) < 0;) {
         PGresult *result = PQgetResult(conn->pg);
@@ -345,8 +348,8 @@ static void conn_broken(struct evpq__conn *conn)
         nulls = result ? 0 : nulls + 1;
         PQclear(result);
     }
-    char message[512], sqlstate[6];
-    evpq__pq_tidy_message(PQerrorMessage(conn->pg), message, sizeof(message), sqlstate);
+    if (!message[0])
+        evpq__pq_tidy_message(PQerrorMessage(conn->pg), message, sizeof(message), sqlstate);
     if (!conn->why)
         conn->why = why_broken;
     evpq__closing_begin(conn, message[0] ? message : "the connection was lost");

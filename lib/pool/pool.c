@@ -13,6 +13,7 @@
 #include "pool/pool.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "pg/hosts.h"
@@ -146,8 +147,13 @@ static void fail_waiters(struct evpq_pool *pool, const struct evpq_error *why)
     }
 }
 
+static void retire_stale(struct evpq_pool *pool);
+
 static void dial_failed(struct evpq_pool *pool, struct evpq__dialed *dialed)
 {
+    /* cannot_connect_now: a server that is shutting down waits for those it has. */
+    while (pool->stale > 0 && strcmp(evpq_error_sqlstate(&dialed->error), "57P03") == 0)
+        retire_stale(pool);
     evpq__upkeep_dial_failed(pool, dialed);
     evpq__pool_trace(pool, &(evpq_trace){.kind = EVPQ_TRACE_DIAL_FAILED}, &dialed->error);
     if (dialed->refused_for_good || pool->options.fail_fast)

@@ -21,9 +21,9 @@
 
 enum {
     BACKOFF_MIN_MS = 100,
-    BACKOFF_MAX_MS = 5000,
-    REFUSED_MS = 1000,  /* at least, after a refusal that will be repeated */
-    PROVE_US = 1000000, /* a connection that lives so long needs no other proof */
+    BACKOFF_MAX_MS = 1000, /* so that a server that is back is noticed within two seconds */
+    REFUSED_MS = 1000,     /* at least, after a refusal that will be repeated */
+    PROVE_US = 1000000,    /* a connection that lives so long needs no other proof */
 };
 
 static void upkeep_on_timer(struct evpq__timer *timer);
@@ -204,6 +204,9 @@ void evpq__upkeep_lost(struct evpq_pool *pool, const struct evpq__slot *slot)
     struct evpq__backoff *b = &pool->backoff;
     b->allowance = 1;
     if (evpq__conn_proven(slot->conn) || evpq__loop_now(pool->loop) - slot->dialed_us >= PROVE_US)
+        return;
+    /* Of many that are lost together one counts. */
+    if (b->failures > 0 && evpq__loop_now(pool->loop) < b->not_before_us)
         return;
     b->failures += b->before;
     b->before = 0;

@@ -252,6 +252,33 @@ static void a_replacement_that_cannot_be_made_leaves_the_old_one(void **state)
     assert_int_equal(story_stats().idle, 1);
 }
 
+static void a_server_that_shuts_down_is_not_kept_waiting(void **state)
+{
+    (void)state;
+    story_open_with_idle(1, *EVPQ_POOL_OPTIONS(.max_size = 3));
+    fake_dial_all_wait();
+    assert_int_equal(evpq_pool_expire(pool), EVPQ_OK);
+    fake_settle();
+    assert_int_equal(story_stats().idle, 1);
+    fake_dial_fails(EVPQ_ECONNECT, "57P03", "the database system is shutting down", false);
+    fake_settle();
+    assert_int_equal(story_stats().idle, 0);
+    assert_int_equal(story_stats().closed_expired, 1);
+}
+
+static void many_that_are_lost_together_are_one_failure(void **state)
+{
+    (void)state;
+    story_open_with_idle(8, *EVPQ_POOL_OPTIONS(.max_size = 8));
+    for (int i = 8; i-- > 0;)
+        fake_loses(fake_pg(i), true, "gone\n");
+    fake_settle();
+    fake_dial_all_succeed();
+    story_ask(&a, "SELECT 1", 5000);
+    fake_advance(200);
+    assert_int_equal(a.code, EVPQ_OK);
+}
+
 static void old_age_is_replaced_the_same_way(void **state)
 {
     (void)state;
@@ -532,6 +559,8 @@ int main(void)
         story_test(an_expired_connection_serves_until_its_replacement_is_there),
         story_test(without_room_the_old_one_goes_first),
         story_test(a_replacement_that_cannot_be_made_leaves_the_old_one),
+        story_test(a_server_that_shuts_down_is_not_kept_waiting),
+        story_test(many_that_are_lost_together_are_one_failure),
         story_test(old_age_is_replaced_the_same_way),
         story_test(an_expired_one_that_is_lost_is_not_replaced_twice),
         story_test(expire_asks_for_an_open_pool),

@@ -205,10 +205,10 @@ static void ten_minutes_of_outage_are_a_few_dials(void **state)
         last = fake_now_us();
         seen++;
     }
-    assert_true(seen > 600 / 6);
+    assert_true(seen > 600 / 2);
     assert_true(seen < 6000);
-    assert_true(longest > 2000000);
-    assert_true(longest < 5200000);
+    assert_true(longest > 500000);
+    assert_true(longest < 1200000); /* who is back is noticed soon */
     fake_dial_all_succeed();
     fake_advance(6300); /* the longest pause, and a second in which it proves itself */
     assert_int_equal(story_stats().idle, 5);
