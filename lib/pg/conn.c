@@ -390,6 +390,7 @@ static bool send_prelude(struct evpq__conn *conn, struct evpq__request *request)
     if (transaction == PQTRANS_IDLE)
         conn->local_timeout = false;
     request->limit_ms = 0;
+    request->preludes = 0;
     /* A failed transaction takes nothing but its end. */
     if (transaction == PQTRANS_INERROR || evpq__statement_begins(&request->statement))
         return true;

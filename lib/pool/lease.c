@@ -119,6 +119,8 @@ void evpq__lease_detach(struct evpq_lease *lease)
         lease->slot->lease = NULL;
     lease->slot = NULL;
     struct evpq__waiter *granted = lease->granted;
+    if (granted)
+        granted->slot = NULL;
     if (granted && lease->pool->state <= EVPQ__POOL_DRAINING) {
         /* Lost before anybody was told: another connection will do. */
         evpq__node_unlink(&lease->node);

@@ -122,6 +122,8 @@ struct evpq__call *evpq__call_start(struct evpq__loop *loop, const struct evpq__
 void evpq__call_abandon(struct evpq__call *call)
 {
     if (evpq__node_linked(&call->node)) {
+        if (call->abandoned)
+            fail_msg("a call is abandoned twice");
         call->abandoned = true;
         return;
     }

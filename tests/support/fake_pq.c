@@ -80,6 +80,7 @@ void fake_pq_reset(void)
 {
     evpq__list_init(&conns);
     fake_pq_cancel_reset();
+    fake_pq_socket_reset();
     alive = gets = 0;
     next_fd = FIRST_FD;
     version = 170006;
@@ -322,17 +323,24 @@ int PQbackendPID(const PGconn *pg)
     return 1000 + pg->fd;
 }
 
-/* In place of the C library's: a look at what waits in the network. */
+/* In place of the C library's: a look at what waits in the network, or one message of it. */
 ssize_t recv(int fd, void *buffer, size_t size, int flags)
 {
-    (void)buffer, (void)size, (void)flags;
+    (void)buffer, (void)size;
     for (struct evpq__node *n = evpq__list_first(&conns); n; n = evpq__list_next(&conns, n)) {
         struct pg_conn *pg = evpq__container_of(n, struct pg_conn, node);
         struct message *m = pg->fd == fd ? first_message(&pg->network) : NULL;
-        if (m)
-            return m->kind == SAYS_LOSS ? 0 : 1;
+        if (!m)
+            continue;
+        bool lost = m->kind == SAYS_LOSS;
+        if (!lost && !(flags & MSG_PEEK)) {
+            message_free(m);
+            if (evpq__list_empty(&pg->network))
+                fake_socket_quiet(fd, EVPQ__READ);
+        }
+        return !lost;
     }
-    errno = EAGAIN;
+    errno = fake_pq_socket_error();
     return -1;
 }
 
@@ -390,6 +398,12 @@ static void set_error(PGconn *pg, const char *text)
 {
     free(pg->error);
     pg->error = fake_copy(text);
+}
+
+void fake_pg_notes_error(PGconn *pg, const char *text)
+{
+    set_error(pg, text);
+    fake_says_notification(pg);
 }
 
 static struct command *first_command(struct evpq__list *list)
@@ -470,18 +484,6 @@ PQnoticeReceiver PQsetNoticeReceiver(PGconn *pg, PQnoticeReceiver receiver, void
     pg->receiver = receiver;
     pg->receiver_arg = arg;
     return before;
-}
-
-int PQsslInUse(PGconn *pg)
-{
-    (void)pg;
-    return 0;
-}
-
-int PQgssEncInUse(PGconn *pg)
-{
-    (void)pg;
-    return 0;
 }
 
 void *PQsslStruct(PGconn *pg, const char *name)

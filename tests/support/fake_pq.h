@@ -51,10 +51,24 @@ void fake_pg_fail_flush(PGconn *pg);
 bool fake_pg_waits(const PGconn *pg);
 /* PQstatus() becomes bad, without any event. */
 void fake_pg_break(PGconn *pg);
+/* libpq notes an error and hands out nothing, as without memory for the result of a Sync. */
+void fake_pg_notes_error(PGconn *pg, const char *text);
 /* Not taken yet by PQnotifies(). */
 int fake_pg_notifications(const PGconn *pg);
 /* What PQresultMemorySize() says of the results to come. */
 void fake_pg_result_bytes(PGconn *pg, size_t bytes);
+
+/* Bytes have come, read or not; each connection counts for itself. */
+void fake_pg_comes(const PGconn *pg, size_t bytes);
+/* The peer hears a goodbye, and its socket stays until it is lost. Off at first: nobody is there.
+ */
+void fake_pg_hears_goodbye(bool hears);
+/* Terminate messages that evpq has tried to send itself. */
+int fake_pg_terminates(void);
+/* All connections are, from now on. */
+void fake_pg_encrypted(bool by_ssl, bool by_gss);
+/* errno of sockets that have nothing to read; EAGAIN at first. */
+void fake_pg_socket_error(int error);
 
 /* What the server says */
 

@@ -2,7 +2,7 @@
 #ifndef EVPQ_TESTS_FAKE_PQ_PRIVATE_H
 #define EVPQ_TESTS_FAKE_PQ_PRIVATE_H
 
-/* What fake_pq.c and fake_pq_cancel.c share. */
+/* What the files of the fake libpq share. */
 
 #include <libpq-fe.h>
 #include <stddef.h>
@@ -19,5 +19,8 @@ PGresult *fake_error_new(ExecStatusType status, const char *severity, const char
 /* The signal reaches the backend, if there still is one, and something runs there. */
 void fake_pg_canceled(const PGconn *of);
 void fake_pq_cancel_reset(void);
+void fake_pq_socket_reset(void);
+/* errno of a socket that has nothing to read. */
+int fake_pq_socket_error(void);
 
 #endif /* EVPQ_TESTS_FAKE_PQ_PRIVATE_H */
