@@ -59,7 +59,8 @@
  * different threads. A pool has a thread of its own for what would block: names, handshakes,
  * cancels. No callback ever runs there. All signals are blocked in it. After fork() only exec() or
  * _exit() are allowed in the child. A name lookup that gets no answer may outlive its pool, on a
- * thread that cleans up after itself: do not dlclose() evpq.
+ * thread that cleans up after itself: do not dlclose() evpq. Close pools before exit(): a login
+ * under way on their thread would meet OpenSSL while it is taken down.
  *
  * Options
  * -------

@@ -85,7 +85,9 @@ typedef struct evpq_pool_options {
     uint32_t acquire_timeout_ms;
     /** For operations that name no timeout. Default 30 s. */
     uint32_t query_timeout_ms;
-    /** For cleaning a connection, before it is closed. Default 2 s; not EVPQ_NEVER. */
+    /** For cleaning a connection before it is closed, and then for the server to let go of it. A
+     * server that is stopped, or hears nothing, may count it longer: then it sees more than
+     * max_size. Default 2 s; not EVPQ_NEVER. */
     uint32_t cancel_timeout_ms;
     /** Unused connections above min_size are closed after it. Default 10 min. */
     uint32_t idle_timeout_ms;
@@ -207,8 +209,9 @@ EVPQ_API const char *evpq_pool_options_problem(const evpq_pool_options *options)
  *
  * The conninfo is read as libpq reads it (keywords, URIs, PG* variables, service file, .pgpass),
  * with these additions: all addresses of all hosts are tried, each with its share of
- * connect_timeout_ms; gssencmode is `disable` and keepalives are 30/10/3 s unless set; sessions use
- * UTF8, DateStyle ISO and extra_float_digits 1.
+ * connect_timeout_ms; gssencmode is `disable` and keepalives are 30/10/3 s unless set,
+ * tcp_user_timeout is 30 s unless it or one of keepalives_* is set; sessions use UTF8, DateStyle ISO
+ * and extra_float_digits 1.
  *
  * @param[out] out      the pool; yours until evpq_pool_close()
  * @param      loop     the loop everything runs on; must outlive the pool

@@ -236,8 +236,18 @@ static const char *const defaults[][2] = {
     {"sslpassword", "none"},
 };
 
-static const char *default_of(const char *keyword)
+/* Who sets keepalives means them: tcp_user_timeout would take the place of their count (tcp(7)). */
+static bool sets_keepalives(const struct evpq__hosts *hosts)
 {
+    return evpq__hosts_option(hosts, "keepalives_idle")[0] ||
+           evpq__hosts_option(hosts, "keepalives_interval")[0] ||
+           evpq__hosts_option(hosts, "keepalives_count")[0];
+}
+
+static const char *default_of(const struct evpq__hosts *hosts, const char *keyword)
+{
+    if (strcmp(keyword, "tcp_user_timeout") == 0 && sets_keepalives(hosts))
+        return NULL;
     for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
         if (strcmp(defaults[i][0], keyword) == 0)
             return defaults[i][1];
@@ -258,7 +268,7 @@ PGconn *evpq__hosts_connect(const struct evpq__hosts *hosts, const struct evpq__
     const char *keywords[MAX_OPTIONS + 1], *values[MAX_OPTIONS + 1];
     size_t count = 0;
     for (const PQconninfoOption *o = hosts->options; o->keyword && count < MAX_OPTIONS; o++) {
-        const char *value = o->val && o->val[0] ? o->val : default_of(o->keyword);
+        const char *value = o->val && o->val[0] ? o->val : default_of(hosts, o->keyword);
         for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
             if (strcmp(ours[i][0], o->keyword) == 0)
                 value = ours[i][1];

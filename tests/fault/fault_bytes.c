@@ -11,10 +11,7 @@
 
 #include <libpq-fe.h>
 
-#include "support/proxy.h"
-#include "support/server.h"
-
-#include "support/live.h"
+#include "support/front.h"
 
 enum {
     LANES = 24,
@@ -275,7 +272,7 @@ static void on_blocks(struct ev_loop *loop, ev_prepare *w, int events)
 
 static void bench_open(struct bench *bench)
 {
-    *bench = (struct bench){.server = fault_server()};
+    *bench = (struct bench){.server = front_server()};
     fault_sql(bench->server, "TRUNCATE effects");
     bench->live.loop = ev_loop_new(EVFLAG_AUTO);
     assert_non_null(bench->live.loop);

@@ -308,7 +308,7 @@ static void become_nobody(bool nobody)
 
 static void a_socket_in_the_way(enum obstacle obstacle, const char *says)
 {
-    struct front front = {.server = fault_server()};
+    struct front front = {.server = front_server()};
     struct place place;
     char conninfo[300];
     place_make(&place, front.server, NULL);
@@ -370,7 +370,7 @@ static void the_longest_path_of_a_socket(void **state)
 {
     (void)state;
     for (int longer = 0; longer < 2; longer++) {
-        struct front front = {.server = fault_server()};
+        struct front front = {.server = front_server()};
         struct place place;
         char conninfo[400], name[120], tail[30];
         snprintf(tail, sizeof(tail), "/.s.PGSQL.%d", front.server->port);
@@ -495,6 +495,7 @@ static void a_port_that_speaks_another_protocol(void **state)
     for (size_t i = 0; i < 2 * sizeof(strangers) / sizeof(strangers[0]); i++) {
         struct front front;
         struct street street;
+        front_server();
         const struct stranger *stranger = &strangers[i / 2];
         street_open(&street, stranger);
         front_open(&front, EVPQ_POOL_OPTIONS(.max_size = 4, .connect_timeout_ms = 300),

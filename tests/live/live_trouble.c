@@ -173,6 +173,15 @@ static void the_limit_holds_on_a_unix_socket_too(void **state)
         print_message("skipped: the server may be on another machine\n");
         skip();
     }
+    live_open(&live, EVPQ_POOL_OPTIONS(.conninfo = more, .fail_fast = true));
+    live_query(&live, &outcome, EVPQ_QUERY("SELECT 1"));
+    bool refused = outcome.code == EVPQ_ECONNECT;
+    if (refused)
+        print_message("skipped: %s\n", outcome.message);
+    outcome_clear(&outcome);
+    live_close(&live);
+    if (refused)
+        skip();
     refuse_large(more);
 }
 

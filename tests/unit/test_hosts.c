@@ -281,6 +281,19 @@ static void what_the_user_says_stays(void **state)
     assert_string_equal(started_with(NOWHERE " password='it\\'s'", "user"), "u");
 }
 
+static void who_sets_keepalives_has_no_other_timeout(void **state)
+{
+    (void)state;
+    static const char *const settings[] = {NOWHERE " keepalives_idle=1",
+                                           NOWHERE " keepalives_count=2",
+                                           NOWHERE " keepalives_interval=1"};
+    for (size_t i = 0; i < COUNT(settings); i++)
+        assert_string_not_equal(started_with(settings[i], "tcp_user_timeout"), "30000");
+    assert_string_equal(
+        started_with(NOWHERE " keepalives_count=2 tcp_user_timeout=5000", "tcp_user_timeout"),
+        "5000");
+}
+
 static void gssencmode_is_disabled_unless_asked_for(void **state)
 {
     (void)state;
@@ -359,6 +372,7 @@ int main(void)
         test(prefer_standby_is_noticed_wherever_it_stands),
         test(a_connection_has_what_evpq_wants_where_the_user_says_nothing),
         test(what_the_user_says_stays),
+        test(who_sets_keepalives_has_no_other_timeout),
         test(gssencmode_is_disabled_unless_asked_for),
         test(an_address_goes_beside_the_name),
         test(a_connection_string_is_checked_without_reading_anything),

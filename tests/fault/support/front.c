@@ -2,6 +2,7 @@
 #include "support/front.h"
 
 #include <dirent.h>
+#include <libpq-fe.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,6 +19,27 @@ unsigned front_threads(void)
     if (dir)
         closedir(dir);
     return count;
+}
+
+/* Valgrind takes longer to log in than the cases let it. */
+struct fault_server *front_server(void)
+{
+    struct fault_server *server = fault_server();
+    static double least = 1e9;
+    for (int i = 0; i < 3 && least > 0.1; i++) {
+        double start = live_now();
+        PGconn *conn = PQconnectdb(fault_conninfo(server, "application_name=admin"));
+        assert_int_equal(PQstatus(conn), CONNECTION_OK);
+        double took = live_now() - start;
+        least = took < least ? took : least;
+        PQfinish(conn);
+    }
+    if (least > 0.1) {
+        print_message("a login takes %.0f ms here: too slow for deadlines of half a second\n",
+                      least * 1e3);
+        skip();
+    }
+    return server;
 }
 
 void front_open_direct(struct front *front, const evpq_pool_options *options, const char *conninfo)
@@ -39,7 +61,7 @@ void front_open(struct front *front, const evpq_pool_options *options, const cha
                 struct netns *host)
 {
     char conninfo[400];
-    *front = (struct front){.server = fault_server()};
+    *front = (struct front){.server = front_server()};
     front->proxy = host ? proxy_start_on(netns_bind(host, PORT), "127.0.0.1", front->server->port)
                         : proxy_start("127.0.0.1", front->server->port);
     snprintf(conninfo, sizeof(conninfo), "host=%s port=%d sslmode=disable %s",
@@ -85,17 +107,24 @@ void front_check(struct front *front)
         proxy_stop(front->proxy);
 }
 
-static bool is_full(struct live *live, void *arg)
+static bool is_calm(struct live *live, void *arg)
 {
-    const struct front *front = arg;
-    return live_stats(live).idle == front->max_size;
+    (void)arg;
+    evpq_pool_stats stats = live_stats(live);
+    return stats.idle == stats.total;
 }
 
 void front_fill(struct front *front)
 {
-    for (uint32_t i = 0; i < front->max_size; i++)
-        ledger_ask(&front->ledger, LEDGER_SLEEP(.seconds = 0.2, .timeout_ms = 10000));
-    ledger_until(&front->ledger, is_full, front, 10.);
+    struct ledger *ledger = &front->ledger;
+    /* Each for longer than it takes to dial, however slow that is here. */
+    for (double seconds = 0.2; live_stats(&ledger->live).idle < front->max_size; seconds *= 2.) {
+        assert_true(seconds < 10.);
+        for (uint32_t i = 0; i < front->max_size; i++)
+            ledger_ask(ledger, LEDGER_SLEEP(.seconds = seconds, .timeout_ms = 40000));
+        ledger_drain(ledger);
+        ledger_until(ledger, is_calm, NULL, 10.);
+    }
 }
 
 /* As much as is asked succeeds, for a while now. */

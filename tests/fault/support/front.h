@@ -18,10 +18,13 @@ struct front {
     double fence_end;
 };
 
+/* fault_server(); skips the case where all is too slow for it. To be called before anything is
+ * made. */
+struct fault_server *front_server(void);
 /* Opens a pool; `more` is put behind its conninfo. The proxy is on 127.0.0.1, or on that host. */
 void front_open(struct front *front, const evpq_pool_options *options, const char *more,
                 struct netns *host);
-/* The same without a proxy. */
+/* The same without a proxy; front->server is there already. */
 void front_open_direct(struct front *front, const evpq_pool_options *options, const char *conninfo);
 /* For faults that hide from the server that a connection is gone: it may count so many, and what is
  * left of them is reset in the end. */
