@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "pg/pq.h"
 
 struct evpq_result *evpq__result_new(PGresult *pg, struct evpq__notices *notices)
 {
@@ -124,7 +125,9 @@ void evpq__result_error(struct evpq_error *err, evpq_code code, evpq_fate fate, 
 {
     const char *primary = PQresultErrorField(pg, PG_DIAG_MESSAGE_PRIMARY);
     const char *position = PQresultErrorField(pg, PG_DIAG_STATEMENT_POSITION);
-    char *own = message ? NULL : trimmed(primary ? primary : PQresultErrorMessage(pg));
+    char tidy[512], sqlstate[6];
+    evpq__pq_tidy_message(primary ? "" : PQresultErrorMessage(pg), tidy, sizeof(tidy), sqlstate);
+    char *own = message ? NULL : trimmed(primary ? primary : tidy);
     evpq__error_set_report(err, code, fate,
                            &(struct evpq__server_report){
                                .message = message ? message : own,

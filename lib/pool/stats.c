@@ -88,9 +88,9 @@ void evpq__pool_set_timeout(const struct evpq__waiter *waiter, struct evpq_error
     uint32_t dialing = pool->slot_count[EVPQ__SLOT_DIALING];
     bool none = evpq__pool_total(pool) == dialing;
     if (none && b->failures > 0) {
-        char *message =
-            evpq__format("no connection within %u ms, %u attempts failed: %s", waiter->acquire_ms,
-                         b->failures, evpq_error_message(&b->last_error));
+        char *message = evpq__format("no connection within %u ms, %u attempt%s failed: %s",
+                                     waiter->acquire_ms, b->failures, b->failures == 1 ? "" : "s",
+                                     evpq_error_message(&b->last_error));
         evpq__error_set_report(
             err, EVPQ_ECONNECT, EVPQ_NOT_SENT,
             &(struct evpq__server_report){.message = message,

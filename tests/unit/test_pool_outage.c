@@ -294,7 +294,7 @@ static void the_last_failure_is_named_with_its_sqlstate(void **state)
     assert_int_equal(a.code, EVPQ_ECONNECT);
     assert_string_equal(a.sqlstate, "57P03");
     assert_string_equal(a.message,
-                        "no connection within 500 ms, 1 attempts failed: the database system is "
+                        "no connection within 500 ms, 1 attempt failed: the database system is "
                         "starting up");
     /* And of several the last. */
     story_ask(&a, "SELECT 1", 1000);

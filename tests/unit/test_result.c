@@ -173,7 +173,7 @@ static void an_error_without_fields_has_the_message_of_libpq_or_of_its_code(void
     } cases[] = {
         {"server closed the connection unexpectedly\n",
          "server closed the connection unexpectedly"},
-        {"one\n\ttwo \r\n\n", "one\n\ttwo"},
+        {"one\n\ttwo \r\n\n", "one; two"},
         {"\n", NULL},
         {"", NULL},
     };
