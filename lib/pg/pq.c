@@ -94,11 +94,21 @@ static bool is_location(const char *line)
     return strncmp(line, "LOCATION:  ", 11) == 0;
 }
 
+/* Its length, without what libpq adds when it is asked for more after the connection was lost. */
+static size_t told_length(const char *message)
+{
+    static const char follow_up[] = "\ninvalid socket\n";
+    size_t length = strlen(message), size = sizeof(follow_up) - 1;
+    return length > size && strcmp(message + length - size, follow_up) == 0 ? length - size
+                                                                            : length;
+}
+
 void evpq__pq_tidy_message(const char *message, char *out, size_t capacity, char sqlstate[6])
 {
     size_t length = 0;
     sqlstate[0] = '\0';
-    for (const char *at = message; *at && length + 1 < capacity;) {
+    const char *end = message + told_length(message);
+    for (const char *at = message; at < end && length + 1 < capacity;) {
         if ((at == message || at[-1] == '\n') && is_location(at)) {
             at += strcspn(at, "\n");
         } else if (is_sqlstate(at)) {

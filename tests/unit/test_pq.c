@@ -16,6 +16,10 @@ static const struct {
 } messages[] = {
     {"", "", ""},
     {"\n\n", "", ""},
+    {"server closed the connection unexpectedly\n\tThis probably means the server terminated\n"
+     "invalid socket\n",
+     "server closed the connection unexpectedly; This probably means the server terminated", ""},
+    {"invalid socket\n", "invalid socket", ""},
     /* As libpq 17 says them, PQERRORS_VERBOSE. */
     {"connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  28P01: password "
      "authentication failed for user \"bob\"\nLOCATION:  auth_failed, auth.c:331\n",
