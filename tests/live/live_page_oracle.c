@@ -18,7 +18,7 @@ static unsigned below(unsigned limit)
 static void start_chance(void)
 {
     const char *given = getenv("EVPQ_TEST_SEED");
-    unsigned number = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)(live_now() * 1e6);
+    unsigned number = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)(uint64_t)(live_now() * 1e6);
     print_message("EVPQ_TEST_SEED=%u\n", number);
     seed[0] = (unsigned short)number;
     seed[1] = (unsigned short)(number >> 16);
