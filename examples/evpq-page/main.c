@@ -43,9 +43,14 @@ static void walk_end(struct walk *walk, int ending)
     evpq_pool_close(walk->pool, EVPQ_CLOSE_CANCEL, 0, on_closed, walk);
 }
 
+static bool is_backward(const struct walk *walk)
+{
+    return walk->options->before || walk->options->last;
+}
+
 static void say_token(const struct walk *walk, const char *what)
 {
-    bool backward = walk->options->before != NULL;
+    bool backward = is_backward(walk);
     const char *token =
         backward ? evpq_pager_token_before(walk->pager) : evpq_pager_token(walk->pager);
     if (!token && walk->pages == 0)
@@ -120,8 +125,10 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user);
 
 static void walk_next(struct walk *walk)
 {
-    int code = walk->options->before ? evpq_pager_prev(NULL, walk->pager, on_page, walk)
-                                     : evpq_pager_next(NULL, walk->pager, on_page, walk);
+    bool from_the_end = walk->options->last && walk->pages == 0;
+    int code = from_the_end        ? evpq_pager_last(NULL, walk->pager, on_page, walk)
+               : is_backward(walk) ? evpq_pager_prev(NULL, walk->pager, on_page, walk)
+                                   : evpq_pager_next(NULL, walk->pager, on_page, walk);
     if (code == EVPQ_OK)
         return;
     progress_end(&walk->progress);
@@ -143,7 +150,7 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
     if (!walk_write(walk, page))
         return;
 
-    bool more = walk->options->before ? evpq_page_has_prev(page) : evpq_page_has_next(page);
+    bool more = is_backward(walk) ? evpq_page_has_prev(page) : evpq_page_has_next(page);
     if (more && walk->pages != walk->options->pages) {
         walk_next(walk);
         return;
@@ -235,7 +242,7 @@ static int walk_run(struct walk *walk)
     if (failed >= 0) {
         walk_end(walk, failed);
     } else {
-        if (!evpq_pager_is_keyset(walk->pager))
+        if (!evpq_pager_is_keyset(walk->pager) && !walk->options->last)
             say("no --order-by: offset pages, slow when deep, inexact when rows change");
         if (walk->options->progress)
             progress_start(&walk->progress, walk->loop);

@@ -33,7 +33,8 @@ static const char help[] =
     "                          json; default table\n"
     "      --null TEXT         write TEXT for NULL; not in JSON, which has its own\n"
     "      --after TOKEN       resume behind the page that gave this token\n"
-    "      --before TOKEN      walk backward from there, page by page\n"
+    "      --last              walk backward from the last page, page by page\n"
+    "      --before TOKEN      walk backward from there; --last prints such tokens\n"
     "      --secret-file FILE  sign tokens with what is in FILE, and take no others\n"
     "      --progress          show progress on stderr; default: when stderr is a\n"
     "                          terminal and the rows go elsewhere\n"
@@ -176,6 +177,10 @@ static int options_read_sql(struct options *options, int argc, char **argv)
     if (optind + 1 < argc)
         return usage("there is more than one argument: put the SQL in quotes");
     options->sql = argv[optind];
+    if (options->last && !options->order_by)
+        return usage("--last needs --order-by");
+    if (options->last + (options->after != NULL) + (options->before != NULL) > 1)
+        return usage("--after, --before and --last exclude each other");
     return -1;
 }
 
@@ -190,6 +195,7 @@ int options_read(struct options *options, int argc, char **argv)
         NULL_TEXT,
         AFTER,
         BEFORE,
+        LAST,
         SECRET_FILE,
         PROGRESS,
         HELP,
@@ -206,6 +212,7 @@ int options_read(struct options *options, int argc, char **argv)
         {"deadline", required_argument, NULL, DEADLINE},
         {"null", required_argument, NULL, NULL_TEXT},
         {"before", required_argument, NULL, BEFORE},
+        {"last", no_argument, NULL, LAST},
         {"secret-file", required_argument, NULL, SECRET_FILE},
         {"format", required_argument, NULL, 'f'},
         {"after", required_argument, NULL, AFTER},
@@ -269,6 +276,9 @@ int options_read(struct options *options, int argc, char **argv)
             break;
         case BEFORE:
             options->before = optarg;
+            break;
+        case LAST:
+            options->last = true;
             break;
         case SECRET_FILE:
             free((void *)options->secret.bytes);

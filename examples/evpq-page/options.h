@@ -29,6 +29,7 @@ struct options {
     const char *columns;  /* NULL: all */
     const char *after;    /* NULL: from the start */
     const char *before;   /* set: backward, from there */
+    bool last;            /* backward, from the end */
     const char *null;     /* NULL: what the format has for it */
     evpq_value *params;   /* allocated */
     size_t params_count;

@@ -49,7 +49,8 @@ typedef enum evpq_code {
 /** What became of a failed statement. */
 typedef enum evpq_fate {
     EVPQ_NOT_SENT = 1,    /**< no byte of it left: running it again is safe */
-    EVPQ_ROLLED_BACK = 2, /**< the server refused it, or undid it */
+    EVPQ_ROLLED_BACK = 2, /**< the server refused it, or undid it; of a procedure that commits by
+                             itself: what came after its last COMMIT */
     EVPQ_UNKNOWN = 3,     /**< sent, and no answer was seen: it may have happened */
 } evpq_fate;
 
@@ -77,8 +78,10 @@ EVPQ_API evpq_fate evpq_error_fate(const evpq_error *err);
 
 /**
  * True when running it again cannot do it twice, and may succeed: it was not sent, or it was rolled
- * back for a passing reason (a timeout or cancel; SQLSTATE 40001, 40P01, 55P03 or class 53). Inside
- * a transaction it is the whole transaction that has to be run again.
+ * back for a passing reason (a timeout or cancel of evpq's; SQLSTATE 40001, 40P01, 55P03 or class
+ * 53). False for what stays as it is: a closed pool, a wrong password, a database that is not
+ * there. Inside a transaction it is the whole transaction that has to be run again. Of a procedure
+ * that commits by itself nobody can tell.
  */
 EVPQ_API bool evpq_error_retry_safe(const evpq_error *err);
 

@@ -22,7 +22,8 @@
  *
  * What a statement does to its session stays with the connection and meets the
  * next user of it: SET, temporary tables, advisory locks, LISTEN. Only open
- * transactions are ended. Use SET LOCAL in a transaction, or ask for
+ * transactions are ended, and a connection with another client_encoding or
+ * DateStyle is replaced. Use SET LOCAL in a transaction, or ask for
  * reset_session.
  *
  * Trouble
@@ -106,7 +107,9 @@ typedef struct evpq_pool_options {
      * EVPQ_ETIMEOUT, *rolled back* instead of *unknown*, and its connection needs no cleaning.
      * Statements that cannot run in a transaction block (VACUUM, CREATE DATABASE) are refused by
      * the server then, SQLSTATE 25001: give them EVPQ_OFF. In a transaction of a lease it holds
-     * until the next statement. Default: off.
+     * until the next statement. It takes the place of a
+     * statement_timeout that the role, the database or the session has, a shorter one too. Default:
+     * off.
      */
     evpq_switch server_timeout;
     /** A result larger than this, as it comes over the wire or as it is in memory, is
@@ -210,8 +213,8 @@ EVPQ_API const char *evpq_pool_options_problem(const evpq_pool_options *options)
  * The conninfo is read as libpq reads it (keywords, URIs, PG* variables, service file, .pgpass),
  * with these additions: all addresses of all hosts are tried, each with its share of
  * connect_timeout_ms; gssencmode is `disable` and keepalives are 30/10/3 s unless set,
- * tcp_user_timeout is 30 s unless it or one of keepalives_* is set; sessions use UTF8, DateStyle ISO
- * and extra_float_digits 1.
+ * tcp_user_timeout is 30 s unless it or one of keepalives_* is set; sessions use UTF8, DateStyle
+ * ISO and extra_float_digits 1.
  *
  * @param[out] out      the pool; yours until evpq_pool_close()
  * @param      loop     the loop everything runs on; must outlive the pool
@@ -239,7 +242,7 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pool_open(evpq_pool **out, struct ev_loop *loo
  * @return EVPQ_OK; EVPQ_EINVALID (ask evpq_query_problem()); EVPQ_ENOMEM; EVPQ_ECLOSED;
  * EVPQ_EOVERLOADED when max_waiters are waiting. Everything else reaches on_result: EVPQ_ETIMEOUT,
  * EVPQ_ECANCELED, EVPQ_ECLOSED, EVPQ_ECONNECT, EVPQ_EDISCONNECTED, EVPQ_ESERVER, EVPQ_ENOMEM;
- * EVPQ_EINVALID for COPY.
+ * EVPQ_EINVALID for COPY from or to the client: then its connection is closed.
  */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pool_query(evpq_op **out, evpq_pool *pool,
                                              const evpq_query *query, evpq_result_fn *on_result,
@@ -265,7 +268,8 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pool_acquire(evpq_op **out, evpq_pool *pool,
 /**
  * Run one statement on a leased connection.
  *
- * Statements of one lease run in the order of the calls, one at a time; up to 1,000 may wait. A
+ * Statements of one lease run in the order of the calls, one at a time; up to 1,000 may wait behind
+ * the one that runs. A
  * statement that times out or is cancelled leaves a transaction failed, as on any connection. When
  * the connection is lost, all that was waiting ends with EVPQ_EDISCONNECTED, later calls answer it
  * at once, and the lease is still yours to release.

@@ -26,13 +26,15 @@ typedef enum evpq_format {
 /** What happens on the server to a statement that has been sent when nobody waits for it any more.
  */
 typedef enum evpq_cancel_policy {
-    /** A cancel request is sent; the connection is used again when the server has answered both. */
+    /** A cancel request is sent, and repeated while the statement still runs; the connection is
+     * used again when the server has answered both. */
     EVPQ_CANCEL_AND_KEEP = 0,
     /** A cancel request is sent, and the connection closed: for poolers that tell clients apart,
      * but not their requests. */
     EVPQ_CANCEL_AND_CLOSE = 1,
     /** The connection is closed, no request is sent: for poolers whose cancels may hit others. The
-     * server notices when it next writes, or by client_connection_check_interval. */
+     * server notices when it next writes, or by client_connection_check_interval; until then it
+     * counts that connection, and so perhaps more than max_size. */
     EVPQ_CLOSE_ONLY = 2,
 } evpq_cancel_policy;
 

@@ -153,9 +153,16 @@ static bool passes(const char *sqlstate)
     return false;
 }
 
+/* What the server refuses until somebody changes something: who we are, the database. */
+static bool stays(const char *sqlstate)
+{
+    return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D", 2) == 0;
+}
+
 bool evpq_error_retry_safe(const evpq_error *err)
 {
-    if (!err || evpq_error_fate(err) == EVPQ_UNKNOWN)
+    if (!err || evpq_error_fate(err) == EVPQ_UNKNOWN || err->code == EVPQ_ECLOSED ||
+        (err->code == EVPQ_ECONNECT && stays(evpq_error_sqlstate(err))))
         return false;
     return evpq_error_fate(err) == EVPQ_NOT_SENT || err->code == EVPQ_ETIMEOUT ||
            err->code == EVPQ_ECANCELED || passes(evpq_error_sqlstate(err));

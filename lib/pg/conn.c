@@ -214,6 +214,16 @@ static void set_too_large(const struct evpq__request *request, struct evpq_error
                     "the result is larger than max_result_bytes, %zu", request->max_bytes);
 }
 
+/* The server answers the COMMIT of a failed transaction with "ROLLBACK", and no error. */
+static void set_not_committed(struct evpq_error *err)
+{
+    evpq__error_set_report(
+        err, EVPQ_ESERVER, EVPQ_ROLLED_BACK,
+        &(struct evpq__server_report){
+            .message = "the transaction had failed before: it was rolled back, not committed",
+            .sqlstate = "25P02"}); /* in_failed_sql_transaction */
+}
+
 /* A request that becomes the head: from here on its answer comes. */
 static void head_begin(struct evpq__conn *conn)
 {
@@ -241,6 +251,9 @@ static void head_over(struct evpq__conn *conn)
     struct evpq_result *result = NULL;
     if (failure.code == EVPQ_OK && too_large(request, answer))
         set_too_large(request, &failure);
+    if (failure.code == EVPQ_OK && answer && evpq__statement_commits(&request->statement) &&
+        strcmp(PQcmdStatus(answer), "ROLLBACK") == 0)
+        set_not_committed(&failure);
     conn->worn = conn->worn || (answer && PQresultMemorySize(answer) > WORN_BYTES);
     if (failure.code != EVPQ_OK) {
         PQclear(answer);
@@ -282,7 +295,8 @@ static bool take_result(struct evpq__conn *conn, PGresult *result)
     case PGRES_COPY_IN:
     case PGRES_COPY_OUT:
     case PGRES_COPY_BOTH:
-        evpq__error_set(&conn->failure, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
+        /* COPY (INSERT ... RETURNING ...) TO STDOUT: its Sync has gone along. */
+        evpq__error_set(&conn->failure, EVPQ_EINVALID, EVPQ_UNKNOWN,
                         "COPY is not possible as a query");
         break;
     default:

@@ -76,14 +76,25 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
     out->binary_result = q->format != EVPQ_TEXT;
 }
 
-bool evpq__statement_begins(const struct evpq__statement *statement)
+static bool starts_with_one_of(const char *sql, const char *const *words)
 {
-    static const char *const words[] = {"BEGIN", "START"};
-    const char *sql = statement->sql + strspn(statement->sql, " \t\r\n");
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        size_t length = strlen(words[i]);
-        if (strncasecmp(sql, words[i], length) == 0 && strchr(" \t\r\n;", sql[length]))
+    sql += strspn(sql, " \t\r\n");
+    for (; *words; words++) {
+        size_t length = strlen(*words);
+        if (strncasecmp(sql, *words, length) == 0 && strchr(" \t\r\n;", sql[length]))
             return true;
     }
     return false;
+}
+
+bool evpq__statement_begins(const struct evpq__statement *statement)
+{
+    static const char *const words[] = {"BEGIN", "START", NULL};
+    return starts_with_one_of(statement->sql, words);
+}
+
+bool evpq__statement_commits(const struct evpq__statement *statement)
+{
+    static const char *const words[] = {"COMMIT", "END", NULL};
+    return starts_with_one_of(statement->sql, words);
 }

@@ -24,6 +24,8 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
 
 /* Is it BEGIN or START TRANSACTION? Those may have to be the first of their transaction. */
 bool evpq__statement_begins(const struct evpq__statement *statement);
+/* Is it COMMIT or END? */
+bool evpq__statement_commits(const struct evpq__statement *statement);
 
 /*
  * Reads an options struct, whose first field is its size, as a program of

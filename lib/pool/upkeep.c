@@ -138,12 +138,15 @@ static void tell_overdue(struct evpq_pool *pool, int64_t now)
         }
         lease->overdue = true;
         pool->stats.leases_overdue++;
-        evpq__pool_trace(pool,
-                         &(evpq_trace){.kind = EVPQ_TRACE_LEASE_OVERDUE,
-                                       .took_us = now - lease->since_us,
-                                       .connection = lease->slot ? lease->slot->number : 0,
-                                       .tag = lease->tag},
-                         NULL);
+        evpq__pool_trace(
+            pool,
+            &(evpq_trace){.kind = EVPQ_TRACE_LEASE_OVERDUE,
+                          .took_us = now - lease->since_us,
+                          .connection = lease->slot ? lease->slot->number : 0,
+                          .backend_pid =
+                              lease->slot ? evpq__conn_backend_pid(lease->slot->conn) : 0,
+                          .tag = lease->tag},
+            NULL);
     }
 }
 

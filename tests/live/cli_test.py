@@ -357,7 +357,14 @@ def before_walks_backward():
     third = page("-p", "1", "--after",
                  page("-p", "2", *words).ends(0).token("continue with --after "), *words).ends(0)
     equal(third.ids(), list(range(21, 31)))
-    # Its own token leads forward; backward one needs a token of the other kind.
+    last = page("--last", "-p", "1", *words).ends(0)
+    equal(last.ids(), list(range(26, 36)))
+    token = last.token("continue with --before ")
+    equal(page("--before", token, *words).ends(0).ids(),
+          [*range(16, 26), *range(6, 16), *range(1, 6)])
+    page("--last", "SELECT 1").ends(1, "--order-by")
+    page("--last", "--before", token, *words).ends(1, "exclude")
+    # A token leads one way.
     page("--before", third.token("continue with --after "), *words).ends(5)
 
 
@@ -482,7 +489,7 @@ def help_and_version():
     for line in done.text().splitlines():
         check(len(line) <= 80, line)
     options = re.findall(r"^ {2}(?:-\w, | {4})--([a-z-]+)", done.text(), re.M)
-    check(len(options) >= 16, options)
+    check(len(options) >= 17, options)
     manual = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                           "../../examples/evpq-page/evpq-page.1")
     with open(manual, encoding="utf-8") as file:

@@ -677,6 +677,43 @@ static void a_deadlock_and_a_conflict_may_be_tried_again(void **state)
     live_close(&live);
 }
 
+static void a_commit_that_rolls_back_is_no_success(void **state)
+{
+    (void)state;
+    struct live live;
+    struct outcome lease, outcome;
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    live_acquire(&live, &lease);
+    expect(&live, lease.lease, EVPQ_QUERY("BEGIN"), EVPQ_OK, NULL);
+    expect(&live, lease.lease, EVPQ_QUERY("SELECT 1/0"), EVPQ_ESERVER, NULL);
+    live_lease_query(&live, &outcome, lease.lease, EVPQ_QUERY("COMMIT"));
+    assert_int_equal(outcome.code, EVPQ_ESERVER);
+    assert_int_equal(outcome.fate, EVPQ_ROLLED_BACK);
+    assert_string_equal(outcome.sqlstate, "25P02");
+    outcome_clear(&outcome);
+    expect(&live, lease.lease, EVPQ_QUERY("BEGIN"), EVPQ_OK, NULL);
+    expect(&live, lease.lease, EVPQ_QUERY("COMMIT"), EVPQ_OK, NULL);
+    evpq_lease_release(lease.lease);
+    live_close(&live);
+}
+
+static void a_copy_that_writes_is_unknown(void **state)
+{
+    (void)state;
+    struct live live;
+    struct outcome outcome;
+    aside_int8("DROP TABLE IF EXISTS evpq_copied");
+    aside_int8("CREATE TABLE evpq_copied (n int)");
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    live_query(&live, &outcome,
+               EVPQ_QUERY("COPY (INSERT INTO evpq_copied VALUES (1) RETURNING n) TO STDOUT"));
+    assert_int_equal(outcome.code, EVPQ_EINVALID);
+    assert_int_equal(outcome.fate, EVPQ_UNKNOWN);
+    outcome_clear(&outcome);
+    live_close(&live);
+    aside_int8("DROP TABLE evpq_copied");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -704,6 +741,8 @@ int main(void)
         cmocka_unit_test(an_older_program_gets_the_numbers_it_knows),
         cmocka_unit_test(waiting_above_the_target_is_shed),
         cmocka_unit_test(a_deadlock_and_a_conflict_may_be_tried_again),
+        cmocka_unit_test(a_commit_that_rolls_back_is_no_success),
+        cmocka_unit_test(a_copy_that_writes_is_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -123,3 +123,9 @@ char *PQcmdTuples(PGresult *result)
     (void)result;
     return none;
 }
+
+char *PQcmdStatus(PGresult *result)
+{
+    static char rollback[] = "ROLLBACK", other[] = "";
+    return result->status == PGRES_COMMAND_OK && result->rows < 0 ? rollback : other;
+}

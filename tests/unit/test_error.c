@@ -281,8 +281,19 @@ static void what_was_not_sent_may_run_again(void **state)
 {
     (void)state;
     for (int i = 0; i < FAILURES; i++)
-        assert_true(safe(codes_of_failures[i], EVPQ_NOT_SENT, NULL));
-    assert_true(safe(EVPQ_ECONNECT, EVPQ_NOT_SENT, "28P01"));
+        if (codes_of_failures[i] != EVPQ_ECLOSED)
+            assert_true(safe(codes_of_failures[i], EVPQ_NOT_SENT, NULL));
+    assert_true(safe(EVPQ_ECONNECT, EVPQ_NOT_SENT, "57P03"));
+    assert_true(safe(EVPQ_ECONNECT, EVPQ_NOT_SENT, "53300"));
+}
+
+static void what_stays_as_it_is_may_not(void **state)
+{
+    (void)state;
+    assert_false(safe(EVPQ_ECLOSED, EVPQ_NOT_SENT, NULL));
+    assert_false(safe(EVPQ_ECONNECT, EVPQ_NOT_SENT, "28P01"));
+    assert_false(safe(EVPQ_ECONNECT, EVPQ_NOT_SENT, "28000"));
+    assert_false(safe(EVPQ_ECONNECT, EVPQ_NOT_SENT, "3D000"));
 }
 
 static void what_is_unknown_may_not(void **state)
@@ -336,6 +347,7 @@ int main(void)
         TEST(a_copy_onto_an_error_keeps_the_first),
         TEST(what_is_cleared_can_be_set_again),
         TEST(what_was_not_sent_may_run_again),
+        TEST(what_stays_as_it_is_may_not),
         TEST(what_is_unknown_may_not),
         TEST(what_was_rolled_back_may_when_the_reason_passes),
     };
