@@ -269,10 +269,10 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pool_acquire(evpq_op **out, evpq_pool *pool,
  * Run one statement on a leased connection.
  *
  * Statements of one lease run in the order of the calls, one at a time; up to 1,000 may wait behind
- * the one that runs. A
- * statement that times out or is cancelled leaves a transaction failed, as on any connection. When
- * the connection is lost, all that was waiting ends with EVPQ_EDISCONNECTED, later calls answer it
- * at once, and the lease is still yours to release.
+ * the one that runs. A statement that times out or is cancelled leaves a transaction failed, as on
+ * any connection; to COMMIT that one is an error, SQLSTATE 25P02, and rolls it back. When the
+ * connection is lost, all that was waiting ends with EVPQ_EDISCONNECTED, later calls answer it at
+ * once, and the lease is still yours to release.
  *
  * Parameters and return as evpq_pool_query(), and EVPQ_EDISCONNECTED when the connection is gone
  * already.
