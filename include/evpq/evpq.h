@@ -78,6 +78,7 @@
 #include <evpq/pool.h>
 #include <evpq/query.h>
 #include <evpq/result.h>
+#include <evpq/scan.h>
 #include <evpq/trace.h>
 #include <evpq/value.h>
 

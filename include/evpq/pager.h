@@ -14,14 +14,19 @@
  * With order_by the pages are *keyset* pages: the next page starts behind the
  * last row of the one before, the previous one before its first row. The order
  * is that of output columns of the statement, or of expressions over them, each
- * with a COLLATE if need be, ASC or DESC, NULLS FIRST or LAST. Together they must
- * be unique: two rows equal in all of them cannot be told apart. Where a page
- * would end between such rows the pager refuses to go on (EVPQ_EINVALID) rather
- * than lose one. It compares what was sent: of values that are written
- * differently and equal for the server (numeric 1.0 and 1.00) it knows nothing.
- * An index over the order columns makes each page an index range, as long as
- * the server can push the page into the statement: not through DISTINCT, GROUP
- * BY, window or volatile functions, a LIMIT or FOR UPDATE of its own.
+ * with a COLLATE if need be, ASC or DESC, NULLS FIRST or LAST. An index over the
+ * order columns makes each page an index range, as long as the server can push
+ * the page into the statement: not through DISTINCT, GROUP BY, window or
+ * volatile functions, a LIMIT or FOR UPDATE of its own.
+ *
+ * The order must be total: two rows equal in all order columns cannot be told
+ * apart, and one of them could be lost between two pages. Before the first page
+ * the pager proves that from the server's catalogs: the order columns hold a
+ * unique, not-null key of the one table that the statement reads, filtered or
+ * not, directly or through views. What it cannot prove, a join for example, it
+ * refuses with EVPQ_EINVALID and a hint, unless assume_unique says that you
+ * know. Then a page that would end between two rows whose order columns were
+ * sent as the same bytes is refused still.
  *
  * Without order_by the pages are *offset* pages: for small results and jumps.
  * The server then reads all rows before the page again, and rows that come or
@@ -32,6 +37,10 @@
  * statement, its parameters, its order and its direction, holds the order
  * columns of one row, is not secret, and never an authorisation. With `secrets`
  * it is signed: nobody else can make one.
+ *
+ * *Cursor* pages all see one moment: the pager holds a connection with a
+ * transaction of its own from the first page to the last callback, at most for
+ * walk_timeout_ms. The server cannot clean up behind it for so long.
  */
 
 #include <evpq/pool.h>
@@ -53,6 +62,17 @@ typedef struct evpq_secret {
     const void *bytes;
     size_t length;
 } evpq_secret;
+
+/** How pages are made. */
+typedef enum evpq_page_mode {
+    EVPQ_PAGES_DEFAULT = 0, /**< keyset pages with order_by, offset pages without */
+    EVPQ_PAGES_KEYSET = 1,  /**< from row to row, at any depth for the same price */
+    EVPQ_PAGES_OFFSET = 2,  /**< by number of rows; order_by may be given, and need not be unique */
+    /** A SQL cursor in a transaction of its own, read-only and repeatable read: all pages see one
+     * moment. Any order, or none. No tokens. When a page fails, the walk is over. A statement whose
+     * plan cannot run backward is kept by the server as far as it was read, on disk if need be. */
+    EVPQ_PAGES_CURSOR = 3,
+} evpq_page_mode;
 
 /** How a walk is to be. Zero is the default of each field; nothing of it is kept. */
 typedef struct evpq_pager_options {
@@ -84,7 +104,8 @@ typedef struct evpq_pager_options {
     /** "a, b": the columns to hand over; an order column that is not among them is fetched all the
      * same. NULL: all. */
     const char *columns;
-    /** From evpq_pager_open() to the last callback; a page's own timeout may be shorter. */
+    /** From evpq_pager_open() to the last callback; a page's own timeout may be shorter. Default:
+     * none; of cursor pages 1 h. */
     uint32_t walk_timeout_ms;
     /** Seconds until a token expires. 0: never. */
     uint32_t token_ttl_s;
@@ -93,6 +114,25 @@ typedef struct evpq_pager_options {
     const evpq_secret *secrets;
     /** At most 16. */
     size_t secrets_count;
+    /** How pages are made. */
+    evpq_page_mode mode;
+    /** The order is total, as you know and the catalogs cannot tell: nothing is asked of them. */
+    bool assume_unique;
+    /** Refuse an order that no index serves (EVPQ_EINVALID in on_page) instead of sorting all rows
+     * for each page. For keyset pages. */
+    bool require_index;
+    /**
+     * Fetch the next page, in the direction of the last one, while you work on this one. It is
+     * asked for before on_page runs, kept until it is wanted, and shows the database as it was
+     * then. One page ahead, of at most so many bytes as evpq_pool_options.max_result_bytes counts:
+     * a larger one is cut off, and fetched when it is asked for. A page fetched ahead in vain costs
+     * no error. 0: no page is fetched ahead. Not for cursor pages.
+     */
+    size_t prefetch_bytes;
+    /** A token of evpq_page_token(): the walk ends with the row it stands behind, as if no other
+     * came after it. For evpq_pager_next() and evpq_pager_first() of keyset pages only. NULL: to
+     * the end. */
+    const char *until;
 } evpq_pager_options;
 
 /** Options in place: EVPQ_PAGER_OPTIONS(.sql = "SELECT * FROM t", .order_by = "id"). C only. */
@@ -128,8 +168,11 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_open(evpq_pager **out, evpq_pool *pool,
 /**
  * Fetch the next page.
  *
- * One page at a time. After a failed page the pager stands where it stood: call again to go on.
- * Behind the last page it returns an empty page, or the rows that have come since.
+ * One page at a time. After a failed page the pager stands where it stood: call again to go on
+ * (cursor pages: the walk is over). Behind the last page it returns an empty page, or the rows that
+ * have come since. The first page asked for may need some more round trips, within the same
+ * deadline: to prove the order, where no pager of this pool did it within the last minute; or to
+ * begin the transaction of cursor pages.
  *
  * @param[out] out      a handle to cancel with; may be NULL
  * @param      pager    the pager
@@ -137,9 +180,10 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_open(evpq_pager **out, evpq_pool *pool,
  * @param      user     passed to on_page as it is
  *
  * @return EVPQ_OK; EVPQ_EINVALID when a page is on its way; EVPQ_ETIMEOUT when walk_timeout_ms has
- * passed; EVPQ_ENOMEM; EVPQ_ECLOSED; EVPQ_EOVERLOADED. What evpq_pool_query() gives on_result
- * reaches on_page; EVPQ_EINVALID there: the pages cannot be exact (an order column that is not
- * there, or rows that are equal in all order columns), the message says why.
+ * passed; EVPQ_ENOMEM; EVPQ_ECLOSED, also for cursor pages after one has failed; EVPQ_EOVERLOADED.
+ * What evpq_pool_query() gives on_result reaches on_page; EVPQ_EINVALID there: the pages cannot be
+ * exact (an order column that is not there, an order that may not be total, rows that are equal in
+ * all order columns) or have no index, the message says why and evpq_error_hint() what to do.
  */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pager_next(evpq_op **out, evpq_pager *pager,
                                              evpq_page_fn *on_page, void *user);
@@ -153,7 +197,8 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_prev(evpq_op **out, evpq_pager *pager,
 /** Fetch the first page, wherever the pager stands. */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pager_first(evpq_op **out, evpq_pager *pager,
                                               evpq_page_fn *on_page, void *user);
-/** Fetch the last page: the last page_size rows. EVPQ_EINVALID for offset pages. */
+/** Fetch the last page: the last page_size rows. EVPQ_EINVALID for offset pages and with `until`.
+ */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pager_last(evpq_op **out, evpq_pager *pager,
                                              evpq_page_fn *on_page, void *user);
 
@@ -169,8 +214,70 @@ EVPQ_API const char *evpq_pager_token(const evpq_pager *pager);
 /** The token that resumes before the last good page. Likewise. */
 EVPQ_API const char *evpq_pager_token_before(const evpq_pager *pager);
 
-/** True for keyset pages, false for offset pages. */
-EVPQ_API bool evpq_pager_is_keyset(const evpq_pager *pager);
+/** How its pages are made: never EVPQ_PAGES_DEFAULT, but for NULL. */
+EVPQ_API evpq_page_mode evpq_pager_mode(const evpq_pager *pager);
+
+/** Ways to count the rows of a walk. */
+typedef enum evpq_count_kind {
+    EVPQ_COUNT_EXACT = 1,    /**< all of them: the server reads them all */
+    EVPQ_COUNT_BOUNDED = 2,  /**< up to a bound: the server reads that many at most */
+    EVPQ_COUNT_ESTIMATE = 3, /**< what the planner expects; costs next to nothing, may be far off */
+} evpq_count_kind;
+
+/** How many rows a walk has, and how that is known. */
+typedef struct evpq_count {
+    evpq_count_kind kind; /**< as it was asked for */
+    bool more;            /**< EVPQ_COUNT_BOUNDED: the bound was reached, there are more */
+    uint64_t rows;
+} evpq_count;
+
+/** A count (err == NULL), or why there is none (count == NULL). Runs once, from the loop. */
+typedef void evpq_count_fn(const evpq_count *count, const evpq_error *err, void *user);
+
+/**
+ * Count the rows of the statement, from its start to its end, wherever the pager stands.
+ *
+ * A query of its own, with the timeout of a page, on a connection of the pool; it may run beside a
+ * page, and with cursor pages sees another moment.
+ *
+ * @param[out] out       a handle to cancel with; may be NULL
+ * @param      pager     the pager
+ * @param      kind      how to count
+ * @param      bound     of EVPQ_COUNT_BOUNDED, 1 to 10^12; else 0
+ * @param      on_count  runs once, from the loop, unless this call fails; after
+ *                       evpq_pager_close() with EVPQ_ECLOSED
+ * @param      user      passed to on_count as it is
+ *
+ * @return EVPQ_OK; EVPQ_EINVALID; EVPQ_ETIMEOUT when walk_timeout_ms has passed; EVPQ_ENOMEM;
+ * EVPQ_ECLOSED; EVPQ_EOVERLOADED
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pager_count(evpq_op **out, evpq_pager *pager,
+                                              evpq_count_kind kind, uint64_t bound,
+                                              evpq_count_fn *on_count, void *user);
+
+/** How to explain a page: a sum of these. */
+typedef enum evpq_explain_flags {
+    EVPQ_EXPLAIN_ANALYZE = 1, /**< run it, and tell what it did */
+    EVPQ_EXPLAIN_JSON = 2,    /**< the plan as JSON instead of text */
+} evpq_explain_flags;
+
+/** How the server makes a page; valid until the callback returns. */
+typedef struct evpq_explanation {
+    const char *statement; /**< the SQL of the page; $1, $2, ...: your parameters, then its own */
+    const char *plan;      /**< what EXPLAIN says of it, lines with a line feed between them */
+} evpq_explanation;
+
+/** An explanation (err == NULL), or why there is none. Runs once, from the loop. */
+typedef void evpq_explain_fn(const evpq_explanation *explanation, const evpq_error *err,
+                             void *user);
+
+/**
+ * Ask the server how it makes the page that evpq_pager_next() would fetch now: the statement and
+ * its plan. Fetches no page, moves nothing. EVPQ_EINVALID for cursor pages. Else as
+ * evpq_pager_count().
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_pager_explain(evpq_op **out, evpq_pager *pager, unsigned flags,
+                                                evpq_explain_fn *on_explained, void *user);
 
 /**
  * Close a pager. A page on its way is cancelled and calls back with EVPQ_ECLOSED. Returns at once;
