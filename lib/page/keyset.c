@@ -257,7 +257,7 @@ static void put_page(struct text *text, const struct page *p)
     }
     put_paged(text, p);
     put_order(text, p, put_key);
-    if (p->keyset->count == 0)
+    if (p->cut->by_offset)
         put_number(text, " OFFSET $", p->paged->params_count + 1);
 }
 
@@ -277,19 +277,16 @@ char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyse
     return page_sql(&(struct page){paged, keyset, cut});
 }
 
-static const struct evpq__keyset no_order;
-static const struct evpq__cut no_cut;
-
-char *evpq__offset_sql(const struct evpq__paged *paged)
+char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset)
 {
-    return page_sql(&(struct page){paged, &no_order, &no_cut});
+    return page_sql(&(struct page){paged, keyset, &(struct evpq__cut){.by_offset = true}});
 }
 
 size_t evpq__page_head(const struct evpq__paged *paged, const struct evpq__keyset *keyset)
 {
     char head[8192];
     struct text text = {.to = NULL};
-    struct page page = {paged, keyset, &no_cut};
+    struct page page = {.paged = paged, .keyset = keyset};
     put_head(&text, &page);
     if (text.length > sizeof(head))
         return text.length;

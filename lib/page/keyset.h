@@ -22,6 +22,7 @@ struct evpq__paged {
 struct evpq__cut {
     bool backward;     /* then its rows come in reverse */
     bool inclusive;    /* the boundary itself belongs to it */
+    bool by_offset;    /* it begins behind as many rows as its last parameter, a bigint, says */
     const bool *rows;  /* which keys may be of a composite type; NULL: none */
     const bool *nulls; /* which values of the boundary are NULL; NULL: there is none, it begins at
                           the start of the walk, or at its end */
@@ -35,8 +36,9 @@ struct evpq__cut {
 char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
                        const struct evpq__cut *cut);
 
-/* The statement of one offset page, likewise; the offset is its parameter, a bigint. */
-char *evpq__offset_sql(const struct evpq__paged *paged);
+/* The statement of one offset page, likewise; the offset is its parameter, a bigint. There may be
+ * no key. */
+char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset);
 
 /* Characters in front of the user's statement in that of a page that has no boundary. */
 size_t evpq__page_head(const struct evpq__paged *paged, const struct evpq__keyset *keyset);
