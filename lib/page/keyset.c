@@ -21,7 +21,15 @@
  * index serves.
  *
  * A page backward is the page of the opposite order: every direction and every place of NULLs is
- * turned round. One that includes its boundary has one more branch, in which all keys equal it.
+ * turned round. One that includes its boundary compares with "or equal" where it ends in a
+ * comparison, and has one more branch else, in which all keys equal it.
+ *
+ * A page that must not pass a second boundary, *until*, is cut off exactly by the rows backward
+ * from there, itself included: their branches, with OR between them, are a filter of each branch.
+ * So that no branch reads on behind it, the first key in which both boundaries differ gets a bound
+ * of its own, and those before it are known to be equal. Where the filter is one comparison it is
+ * that bound. What a page may read in vain is rows that equal `until` in that one key; the next
+ * page has it among the equal ones.
  */
 
 #include "page/keyset.h"
@@ -65,21 +73,40 @@ static void put_number(struct text *text, const char *before, size_t number)
     put(text, digits);
 }
 
+/* A boundary, and on which side of it rows are wanted. */
+struct side {
+    const bool *nulls, *rows; /* nulls == NULL: there is no such boundary */
+    bool backward, inclusive;
+    size_t params; /* in front of its own */
+};
+
 /* All that a page's statement is made of. */
 struct page {
     const struct evpq__paged *paged;
     const struct evpq__keyset *keyset;
-    const struct evpq__cut *cut;
+    struct side behind, until;
+    size_t shared; /* leading keys that are the same in both */
+    bool by_offset;
 };
+
+static bool side_descends(const struct page *p, const struct side *side, size_t i)
+{
+    return p->keyset->keys[i].descending != side->backward;
+}
+
+static bool side_nulls_first(const struct page *p, const struct side *side, size_t i)
+{
+    return p->keyset->keys[i].nulls_first != side->backward;
+}
 
 static bool descends(const struct page *p, size_t i)
 {
-    return p->keyset->keys[i].descending != p->cut->backward;
+    return side_descends(p, &p->behind, i);
 }
 
 static bool nulls_first(const struct page *p, size_t i)
 {
-    return p->keyset->keys[i].nulls_first != p->cut->backward;
+    return side_nulls_first(p, &p->behind, i);
 }
 
 static void put_key(struct text *text, const struct page *p, size_t i)
@@ -139,57 +166,93 @@ static void put_order(struct text *text, const struct page *p, put_key_fn *put_i
 
 struct branch {
     size_t equal; /* leading keys that equal the boundary */
-    enum { BRANCH_COMPARE, BRANCH_IS_NULL, BRANCH_IS_NOT_NULL, BRANCH_EQUAL } next;
+    enum { BRANCH_COMPARE, BRANCH_IS_NULL, BRANCH_IS_NOT_NULL, BRANCH_EQUAL, BRANCH_ALL } next;
     size_t compared; /* keys of the row comparison */
+    bool or_equal;
 };
 
 enum { BRANCHES_MAX = 2 * EVPQ__KEYS_MAX + 1 };
 
-static size_t plan_branches(struct branch *out, const struct page *p)
+static size_t plan_branches(struct branch *out, const struct page *p, const struct side *side)
 {
     size_t count = 0;
     struct branch *compare = NULL;
-    if (p->cut->inclusive)
-        out[count++] = (struct branch){p->keyset->count, BRANCH_EQUAL, 0};
-    for (size_t i = 0; i < p->keyset->count; i++) {
-        if (p->cut->nulls[i]) {
+    for (size_t i = p->shared; i < p->keyset->count; i++) {
+        if (side->nulls[i]) {
             compare = NULL;
-            if (nulls_first(p, i))
-                out[count++] = (struct branch){i, BRANCH_IS_NOT_NULL, 0};
+            if (side_nulls_first(p, side, i))
+                out[count++] = (struct branch){.equal = i, .next = BRANCH_IS_NOT_NULL};
             continue;
         }
-        if (!compare || descends(p, i) != descends(p, i - 1)) {
+        if (!compare || side_descends(p, side, i) != side_descends(p, side, i - 1)) {
             compare = &out[count++];
-            *compare = (struct branch){i, BRANCH_COMPARE, 0};
+            *compare = (struct branch){.equal = i, .next = BRANCH_COMPARE};
         }
         compare->compared++;
-        if (!nulls_first(p, i))
-            out[count++] = (struct branch){i, BRANCH_IS_NULL, 0};
+        if (!side_nulls_first(p, side, i))
+            out[count++] = (struct branch){.equal = i, .next = BRANCH_IS_NULL};
     }
+    if (side->inclusive && compare)
+        compare->or_equal = true;
+    else if (side->inclusive)
+        out[count++] = (struct branch){.equal = p->keyset->count, .next = BRANCH_EQUAL};
     return count;
 }
 
-static void put_param(struct text *text, const struct page *p, size_t key)
+/* From the start: NULLs that come first are a range of their own. */
+static size_t plan_start(struct branch *out, const struct page *p)
 {
-    size_t number = p->paged->params_count + 1;
+    if (!p->until.nulls || !nulls_first(p, 0)) {
+        out[0] = (struct branch){.next = BRANCH_ALL};
+        return 1;
+    }
+    out[0] = (struct branch){.next = BRANCH_IS_NULL};
+    out[1] = (struct branch){.next = BRANCH_IS_NOT_NULL};
+    return p->until.nulls[0] ? 1 : 2;
+}
+
+/* Are all rows of the branch behind `until`? The first key in which it differs is NULL in them and
+ * not there, and NULLs come last. */
+static bool is_beyond(const struct page *p, const struct branch *branch)
+{
+    return p->until.nulls && branch->next == BRANCH_IS_NULL && branch->equal == p->shared &&
+           !p->until.nulls[p->shared] && !nulls_first(p, p->shared);
+}
+
+static size_t plan(struct branch out[BRANCHES_MAX], const struct page *p)
+{
+    size_t count = p->behind.nulls ? plan_branches(out, p, &p->behind) : plan_start(out, p);
+    size_t left = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!is_beyond(p, &out[i]))
+            out[left++] = out[i];
+    return left;
+}
+
+static void put_param(struct text *text, const struct page *p, const struct side *side, size_t key)
+{
+    size_t number = p->paged->params_count + side->params + 1;
     for (size_t i = 0; i < key; i++)
-        number += p->cut->nulls[i] ? 0 : 1;
+        number += side->nulls[i] ? 0 : 1;
     put_number(text, "$", number);
 }
 
-static void put_compare(struct text *text, const struct page *p, size_t first, size_t count)
+static void put_compare(struct text *text, const struct page *p, const struct side *side,
+                        const struct branch *branch)
 {
+    size_t first = branch->equal, count = branch->compared;
     put(text, count > 1 ? "(" : "");
     for (size_t i = 0; i < count; i++) {
         put(text, i > 0 ? ", " : "");
         put_key(text, p, first + i);
     }
     put(text, count > 1 ? ")" : "");
-    put(text, descends(p, first) ? " < " : " > ");
+    put(text, side_descends(p, side, first) ? " <" : " >");
+    put(text, branch->or_equal ? "= " : " ");
     put(text, count > 1 ? "(" : "");
     for (size_t i = 0; i < count; i++) {
         put(text, i > 0 ? ", " : "");
-        put_param(text, p, first + i);
+        put_param(text, p, side, first + i);
     }
     put(text, count > 1 ? ")" : "");
 }
@@ -197,39 +260,79 @@ static void put_compare(struct text *text, const struct page *p, size_t first, s
 static void put_null_test(struct text *text, const struct page *p, size_t i, bool is_null)
 {
     put_key(text, p, i);
-    if (p->cut->rows && p->cut->rows[i])
+    if ((p->behind.rows && p->behind.rows[i]) || (p->until.rows && p->until.rows[i]))
         put(text, is_null ? " IS NOT DISTINCT FROM NULL" : " IS DISTINCT FROM NULL");
     else
         put(text, is_null ? " IS NULL" : " IS NOT NULL");
 }
 
-static void put_branch(struct text *text, const struct page *p, const struct branch *branch)
+/* What its rows have in common, but for the first `known` keys. */
+static void put_condition(struct text *text, const struct page *p, const struct side *side,
+                          const struct branch *branch, size_t known)
 {
-    put_paged(text, p);
-    put(text, " WHERE ");
-    for (size_t i = 0; i < branch->equal; i++) {
-        put(text, i > 0 ? " AND " : "");
-        if (p->cut->nulls[i]) {
+    for (size_t i = known; i < branch->equal; i++) {
+        put(text, i > known ? " AND " : "");
+        if (side->nulls[i]) {
             put_null_test(text, p, i, true);
         } else {
             put_key(text, p, i);
             put(text, " = ");
-            put_param(text, p, i);
+            put_param(text, p, side, i);
         }
     }
-    put(text, branch->equal && branch->next != BRANCH_EQUAL ? " AND " : "");
+    put(text, branch->equal > known && branch->next != BRANCH_EQUAL ? " AND " : "");
     if (branch->next == BRANCH_COMPARE)
-        put_compare(text, p, branch->equal, branch->compared);
+        put_compare(text, p, side, branch);
     else if (branch->next != BRANCH_EQUAL)
         put_null_test(text, p, branch->equal, branch->next == BRANCH_IS_NULL);
+}
+
+/* The first key in which the boundaries differ is at most that of `until`, where the branch has it
+ * as a range. */
+static void put_bound(struct text *text, const struct page *p, const struct branch *branch)
+{
+    if (branch->equal != p->shared || branch->next == BRANCH_IS_NULL || p->until.nulls[p->shared])
+        return;
+    struct branch bound = {
+        .equal = p->shared, .next = BRANCH_COMPARE, .compared = 1, .or_equal = true};
+    put_compare(text, p, &p->until, &bound);
+    put(text, " AND ");
+}
+
+static void put_until(struct text *text, const struct page *p, const struct branch *branch)
+{
+    struct branch ends[BRANCHES_MAX];
+    size_t count = plan_branches(ends, p, &p->until);
+    if (count > 1) {
+        put_bound(text, p, branch);
+        put(text, "(");
+    }
+    for (size_t i = 0; i < count; i++) {
+        put(text, i > 0 ? " OR " : "");
+        put_condition(text, p, &p->until, &ends[i], p->shared);
+    }
+    put(text, count > 1 ? ")" : "");
+}
+
+static void put_branch(struct text *text, const struct page *p, const struct branch *branch)
+{
+    put_paged(text, p);
+    if (branch->next != BRANCH_ALL) {
+        put(text, " WHERE ");
+        put_condition(text, p, &p->behind, branch, 0);
+    }
+    if (p->until.nulls && p->shared < p->keyset->count) {
+        put(text, branch->next != BRANCH_ALL ? " AND " : " WHERE ");
+        put_until(text, p, branch);
+    }
     put_order(text, p, put_key);
 }
 
-static void put_behind(struct text *text, const struct page *p)
+static void put_ordered(struct text *text, const struct page *p)
 {
     struct branch branches[BRANCHES_MAX];
-    size_t count = plan_branches(branches, p);
-    if (count == 0) { /* the boundary is NULL in all keys, and NULLs are last */
+    size_t count = plan(branches, p);
+    if (count == 0) { /* nothing comes after a boundary that is NULL in all keys, NULLs last */
         put_paged(text, p);
         put(text, " WHERE false");
         put_order(text, p, put_key);
@@ -251,14 +354,13 @@ static void put_behind(struct text *text, const struct page *p)
 
 static void put_page(struct text *text, const struct page *p)
 {
-    if (p->cut->nulls) {
-        put_behind(text, p);
+    if (!p->by_offset) {
+        put_ordered(text, p);
         return;
     }
     put_paged(text, p);
     put_order(text, p, put_key);
-    if (p->cut->by_offset)
-        put_number(text, " OFFSET $", p->paged->params_count + 1);
+    put_number(text, " OFFSET $", p->paged->params_count + 1);
 }
 
 static char *page_sql(const struct page *p)
@@ -274,12 +376,18 @@ static char *page_sql(const struct page *p)
 char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
                        const struct evpq__cut *cut)
 {
-    return page_sql(&(struct page){paged, keyset, cut});
+    struct page page = {.paged = paged, .keyset = keyset};
+    page.behind = (struct side){cut->nulls, cut->rows, cut->backward, cut->inclusive, 0};
+    page.until = (struct side){cut->until_nulls, cut->until_rows, true, true, 0};
+    for (size_t i = 0; cut->nulls && i < keyset->count; i++)
+        page.until.params += !cut->nulls[i];
+    page.shared = cut->nulls && cut->until_nulls ? cut->until_shared : 0;
+    return page_sql(&page);
 }
 
 char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset)
 {
-    return page_sql(&(struct page){paged, keyset, &(struct evpq__cut){.by_offset = true}});
+    return page_sql(&(struct page){.paged = paged, .keyset = keyset, .by_offset = true});
 }
 
 size_t evpq__page_head(const struct evpq__paged *paged, const struct evpq__keyset *keyset)

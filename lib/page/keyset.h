@@ -22,16 +22,20 @@ struct evpq__paged {
 struct evpq__cut {
     bool backward;     /* then its rows come in reverse */
     bool inclusive;    /* the boundary itself belongs to it */
-    bool by_offset;    /* it begins behind as many rows as its last parameter, a bigint, says */
     const bool *rows;  /* which keys may be of a composite type; NULL: none */
     const bool *nulls; /* which values of the boundary are NULL; NULL: there is none, it begins at
                           the start of the walk, or at its end */
+    /* Of a page forward: its rows are not behind this second boundary, which comes after the first
+     * one. until_nulls == NULL: there is none. */
+    const bool *until_nulls, *until_rows;
+    size_t until_shared; /* leading keys with the same bytes in both boundaries, or NULL in both:
+                            none need be told, but then a page may read rows in vain */
 };
 
 /*
  * The statement of one keyset page, to be given to evpq__free(); NULL without memory.
- * The values of the boundary that are not NULL are the parameters, in order. Hidden keys are the
- * last columns, in order.
+ * The values of the boundary that are not NULL are the parameters, in order; then those of the
+ * second one, likewise. Hidden keys are the last columns, in order.
  */
 char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
                        const struct evpq__cut *cut);

@@ -189,6 +189,17 @@ static size_t add_params(evpq_value *params, size_t count, const struct evpq__pl
     return count;
 }
 
+/* Leading keys that are the same in both, as far as their bytes tell; not all of them. */
+static size_t shared_keys(const struct evpq__position *a, const struct evpq__position *b,
+                          size_t keys)
+{
+    size_t shared = 0;
+    while (shared + 1 < keys && a->nulls[shared] == b->nulls[shared] &&
+           (a->nulls[shared] || evpq__value_same(&a->keys[shared], &b->keys[shared])))
+        shared++;
+    return shared;
+}
+
 char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, size_t *count)
 {
     size_t keys = evpq__pager_keys(pager);
@@ -199,12 +210,18 @@ char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, siz
         return evpq__offset_sql(&pager->paged, &pager->keyset);
     }
     const struct evpq__position *from = ask->from ? &ask->from->position : NULL;
+    const struct evpq__position *until = pager->until ? &pager->until->position : NULL;
     *count = add_params(pager->params, *count, ask->from, keys);
-    return evpq__keyset_sql(&pager->paged, &pager->keyset,
-                            &(struct evpq__cut){.backward = ask->backward,
-                                                .inclusive = ask->inclusive,
-                                                .rows = from ? from->rows : NULL,
-                                                .nulls = from ? from->nulls : NULL});
+    *count = add_params(pager->params, *count, pager->until, keys);
+    return evpq__keyset_sql(
+        &pager->paged, &pager->keyset,
+        &(struct evpq__cut){.backward = ask->backward,
+                            .inclusive = ask->inclusive,
+                            .rows = from ? from->rows : NULL,
+                            .nulls = from ? from->nulls : NULL,
+                            .until_nulls = until ? until->nulls : NULL,
+                            .until_rows = until ? until->rows : NULL,
+                            .until_shared = from && until ? shared_keys(from, until, keys) : 0});
 }
 
 struct evpq__ask evpq__pager_next_ask(const struct evpq_pager *pager)

@@ -15,7 +15,7 @@ static const char statement[] = "SELECT 1";
 static const char *const words[] = {
     "SELECT", "FROM",  "AS",     "evpq_page", "WHERE", "AND", "IS",   "NOT",
     "NULL",   "NULLS", "FIRST",  "LAST",      "ORDER", "BY",  "DESC", "UNION",
-    "ALL",    "LIMIT", "OFFSET", "false",     "1",     "100",
+    "ALL",    "LIMIT", "OFFSET", "false",     "1",     "100", "OR",
 };
 
 static int is_name_of(const struct evpq__keyset *keyset, const char *name)
@@ -102,21 +102,33 @@ static void check_closed(const char *sql)
     CHECK(depth == 0);
 }
 
-static void check_page(const struct evpq__keyset *keyset, const bool *nulls, size_t params)
+static size_t values_in(const struct evpq__keyset *keyset, const bool *nulls)
+{
+    size_t count = 0;
+    for (size_t i = 0; nulls && i < keyset->count; i++)
+        count += !nulls[i];
+    return count;
+}
+
+static void check_page(const struct evpq__keyset *keyset, const bool *nulls, const bool *until,
+                       size_t params)
 {
     struct evpq__paged paged = {.sql = statement,
                                 .sql_length = strlen(statement),
                                 .columns = "",
                                 .params_count = params,
                                 .rows = 100};
-    for (int way = 0; way < 4; way++) {
+    size_t alike = 0;
+    while (nulls && until && alike < keyset->count && nulls[alike] == until[alike])
+        alike++;
+    for (size_t way = 0; way < 4 + alike; way++) {
         struct evpq__cut cut = {
-            .backward = way & 1, .inclusive = nulls && (way & 2), .nulls = nulls};
+            .backward = !until && (way & 1), .inclusive = nulls && (way & 2), .nulls = nulls};
+        cut.until_nulls = until;
+        cut.until_shared = way > 3 ? way - 3 : 0;
         char *sql = evpq__keyset_sql(&paged, keyset, &cut);
         CHECK(sql);
-        size_t most = params;
-        for (size_t i = 0; nulls && i < keyset->count; i++)
-            most += !nulls[i];
+        size_t most = params + values_in(keyset, nulls) + values_in(keyset, until);
         check_closed(sql);
         CHECK(!all_columns(keyset) || check_sql(sql, keyset) <= most);
         evpq__free(sql);
@@ -160,10 +172,11 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     struct evpq__keyset keyset;
     const char *problem = evpq__keyset_parse(&keyset, text);
     if (!problem) {
-        bool nulls[EVPQ__KEYS_MAX];
+        bool nulls[EVPQ__KEYS_MAX], until[EVPQ__KEYS_MAX];
         CHECK(keyset.count >= 1 && keyset.count <= EVPQ__KEYS_MAX);
         for (size_t i = 0; i < keyset.count; i++) {
             nulls[i] = mask >> i & 1;
+            until[i] = params >> i & 1;
             CHECK(strlen(keyset.keys[i].name) <= EVPQ__NAME_MAX);
             for (size_t j = 0; j < i; j++)
                 CHECK(strcmp(evpq__key_value(&keyset, i), evpq__key_value(&keyset, j)) != 0 ||
@@ -171,8 +184,10 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         }
         char columns[1];
         CHECK(!evpq__columns_parse(columns, sizeof(columns), &keyset, NULL));
-        check_page(&keyset, NULL, params);
-        check_page(&keyset, nulls, params);
+        check_page(&keyset, NULL, NULL, params);
+        check_page(&keyset, nulls, NULL, params);
+        check_page(&keyset, NULL, until, params);
+        check_page(&keyset, nulls, until, params);
         check_again(&keyset);
     }
     free(text);

@@ -333,14 +333,142 @@ static void backward_from_a_boundary_compares_the_other_way(void **state)
 static void a_page_may_include_its_boundary(void **state)
 {
     (void)state;
-    char *sql = backward("a", (const bool[]){false}, true);
-    assert_string_equal(sql, "SELECT * FROM (\n(" PAGED
-                             " WHERE \"a\" = $3 ORDER BY \"a\" DESC LIMIT 3)\nUNION ALL\n(" PAGED
-                             " WHERE \"a\" < $3 ORDER BY \"a\" DESC LIMIT 3)"
-                             "\n) AS evpq_page ORDER BY \"a\" DESC LIMIT 3");
+    char *sql = backward("a, b", (const bool[]){false, false}, true);
+    assert_string_equal(
+        sql, PAGED " WHERE (\"a\", \"b\") <= ($3, $4) ORDER BY \"a\" DESC, \"b\" DESC LIMIT 3");
+    evpq__free(sql);
+    sql = backward("a, b DESC NULLS LAST", (const bool[]){false, false}, true);
+    assert_non_null(strstr(sql, "(" PAGED " WHERE \"a\" < $3 ORDER"));
+    assert_non_null(strstr(sql, "(" PAGED " WHERE \"a\" = $3 AND \"b\" >= $4 ORDER"));
     evpq__free(sql);
     sql = backward("a DESC NULLS LAST", (const bool[]){true}, true);
     assert_non_null(strstr(sql, "WHERE \"a\" IS NULL ORDER BY"));
+    evpq__free(sql);
+}
+
+/* The conditions of a page that ends at a second boundary. Letters as in check_behind(), "" for
+ * no first one; a capital letter: the same in both. */
+static void check_until(const char *order_by, const char *nulls, const char *until,
+                        const char *const *branches)
+{
+    struct evpq__keyset keyset = parsed(order_by);
+    struct evpq__paged page = paged();
+    bool null[EVPQ__KEYS_MAX], until_null[EVPQ__KEYS_MAX];
+    struct evpq__cut cut = {.nulls = nulls[0] ? null : NULL, .until_nulls = until_null};
+    for (size_t i = 0; i < keyset.count; i++) {
+        null[i] = nulls[0] && nulls[i] == 'n';
+        until_null[i] = until[i] == 'n' || until[i] == 'N';
+        cut.until_shared += until[i] == 'N' || until[i] == 'V';
+    }
+    char *sql = evpq__keyset_sql(&page, &keyset, &cut);
+    const char *at = sql;
+    for (size_t i = 0; branches[i]; i++) {
+        at = strstr(at, PAGED " WHERE ");
+        if (!at)
+            fail_msg("%s: no branch %s in %s", order_by, branches[i], sql);
+        at += strlen(PAGED " WHERE ");
+        size_t length = (size_t)(strstr(at, " ORDER BY") - at);
+        if (length != strlen(branches[i]) || memcmp(at, branches[i], length) != 0)
+            fail_msg("%s: %.*s, not %s", order_by, (int)length, at, branches[i]);
+    }
+    assert_null(strstr(at, PAGED));
+    evpq__free(sql);
+}
+
+#define A  "\"a\""
+#define B  "\"b\""
+#define AB "(\"a\", \"b\")"
+
+static void until_is_one_comparison_where_it_can_be(void **state)
+{
+    (void)state;
+    check_until("a", "", "v", BRANCHES(A " <= $3"));
+    check_until("a", "v", "v", BRANCHES(A " > $3 AND " A " <= $4"));
+    check_until("a, b", "", "vv", BRANCHES(AB " <= ($3, $4)"));
+    check_until("a, b", "vv", "vv",
+                BRANCHES(AB " > ($3, $4) AND " AB " <= ($5, $6)",
+                         A " = $3 AND " B " IS NULL AND " AB " <= ($5, $6)"));
+    check_until("a DESC NULLS LAST, b DESC NULLS LAST", "", "vv", BRANCHES(AB " >= ($3, $4)"));
+    check_until("a NULLS FIRST", "n", "n", BRANCHES(A " IS NOT NULL AND " A " IS NULL"));
+}
+
+static void until_is_a_filter_and_a_bound_elsewhere(void **state)
+{
+    (void)state;
+#define END    A " >= $5 AND (" A " > $5 OR " A " IS NULL OR " A " = $5 AND " B " <= $6)"
+#define FILTER "(" A " > $5 OR " A " IS NULL OR " A " = $5 AND " B " <= $6)"
+    check_until("a DESC, b", "vv", "vv",
+                BRANCHES(A " < $3 AND " END, A " = $3 AND " B " > $4 AND " FILTER,
+                         A " = $3 AND " B " IS NULL AND " FILTER));
+#undef END
+#undef FILTER
+    check_until("a DESC", "v", "v",
+                BRANCHES(A " < $3 AND " A " >= $4 AND (" A " >= $4 OR " A " IS NULL)"));
+    check_until("a, b", "vv", "vn",
+                BRANCHES(AB " > ($3, $4) AND " A " <= $5 AND (" A " < $5 OR " A " = $5 AND " B
+                            " IS NOT NULL OR " A " = $5 AND " B " IS NULL)",
+                         A " = $3 AND " B " IS NULL AND (" A " < $5 OR " A " = $5 AND " B
+                           " IS NOT NULL OR " A " = $5 AND " B " IS NULL)"));
+}
+
+static void until_among_the_nulls(void **state)
+{
+    (void)state;
+    /* NULLs last: both ranges of the page may have rows. */
+    check_until("a", "v", "n",
+                BRANCHES(A " > $3 AND (" A " IS NOT NULL OR " A " IS NULL)",
+                         A " IS NULL AND (" A " IS NOT NULL OR " A " IS NULL)"));
+    /* NULLs first: those that come before a value are a range of their own. */
+    check_until("a NULLS FIRST", "", "v",
+                BRANCHES(A " IS NULL AND (" A " <= $3 OR " A " IS NULL)",
+                         A " IS NOT NULL AND " A " <= $3 AND (" A " <= $3 OR " A " IS NULL)"));
+    check_until("a NULLS FIRST", "", "n", BRANCHES(A " IS NULL AND " A " IS NULL"));
+    check_until("a NULLS FIRST, b NULLS FIRST", "nv", "vv",
+                BRANCHES(A " IS NOT NULL AND " A " <= $4 AND (" AB " <= ($4, $5) OR " A
+                           " IS NULL OR " A " = $4 AND " B " IS NULL)",
+                         A " IS NULL AND " B " > $3 AND (" AB " <= ($4, $5) OR " A " IS NULL OR " A
+                           " = $4 AND " B " IS NULL)"));
+}
+
+static void keys_that_both_boundaries_share_are_known(void **state)
+{
+    (void)state;
+    check_until("a, b", "vv", "Vv", BRANCHES(A " = $3 AND " B " > $4 AND " B " <= $6"));
+    check_until("a DESC, b", "vv", "Vv", BRANCHES(A " = $3 AND " B " > $4 AND " B " <= $6"));
+    check_until("a, b", "nv", "Nv", BRANCHES(A " IS NULL AND " B " > $3 AND " B " <= $4"));
+    check_until("a DESC, b DESC", "vn", "Vv",
+                BRANCHES(A " = $3 AND " B " IS NOT NULL AND " B " >= $5 AND (" B " >= $5 OR " B
+                           " IS NULL)"));
+    check_until("a, b", "vv", "VV", BRANCHES("false"));
+}
+
+static void until_may_be_the_boundary_that_belongs_to_the_page(void **state)
+{
+    (void)state;
+    struct evpq__keyset keyset = parsed("a, b");
+    struct evpq__paged page = paged();
+    const bool nulls[] = {false, false};
+    char *sql = evpq__keyset_sql(
+        &page, &keyset,
+        &(struct evpq__cut){
+            .nulls = nulls, .inclusive = true, .until_nulls = nulls, .until_shared = 2});
+    assert_string_equal(sql,
+                        PAGED " WHERE " A " = $3 AND " B " = $4 ORDER BY " A ", " B " LIMIT 3");
+    evpq__free(sql);
+}
+
+static void until_of_a_row_type_looks_into_no_row(void **state)
+{
+    (void)state;
+    struct evpq__keyset keyset = parsed("a NULLS FIRST");
+    struct evpq__paged page = paged();
+    char *sql = evpq__keyset_sql(&page, &keyset,
+                                 &(struct evpq__cut){.until_nulls = (const bool[]){false},
+                                                     .until_rows = (const bool[]){true}});
+    assert_null(strstr(sql, "IS NULL"));
+    assert_null(strstr(sql, "IS NOT NULL"));
+    assert_non_null(strstr(sql, A " IS NOT DISTINCT FROM NULL AND "));
+    assert_non_null(strstr(sql, A " IS DISTINCT FROM NULL AND " A " <= $3"));
     evpq__free(sql);
 }
 
@@ -424,6 +552,12 @@ int main(void)
         cmocka_unit_test(backward_everything_is_turned_round),
         cmocka_unit_test(backward_from_a_boundary_compares_the_other_way),
         cmocka_unit_test(a_page_may_include_its_boundary),
+        cmocka_unit_test(until_is_one_comparison_where_it_can_be),
+        cmocka_unit_test(until_is_a_filter_and_a_bound_elsewhere),
+        cmocka_unit_test(until_among_the_nulls),
+        cmocka_unit_test(keys_that_both_boundaries_share_are_known),
+        cmocka_unit_test(until_may_be_the_boundary_that_belongs_to_the_page),
+        cmocka_unit_test(until_of_a_row_type_looks_into_no_row),
         cmocka_unit_test(keys_that_are_not_asked_for_are_fetched_hidden),
         cmocka_unit_test(without_columns_only_expressions_are_hidden),
         cmocka_unit_test(columns_are_names_and_nothing_else),
