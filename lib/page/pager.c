@@ -224,6 +224,12 @@ char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, siz
                             .until_shared = from && until ? shared_keys(from, until, keys) : 0});
 }
 
+size_t evpq__pager_head(const struct evpq_pager *pager, const struct evpq__ask *ask)
+{
+    bool may_repeat = evpq__pager_keys(pager) && (ask->from || pager->until);
+    return may_repeat ? 0 : evpq__page_head(&pager->paged, &pager->keyset);
+}
+
 struct evpq__ask evpq__pager_next_ask(const struct evpq_pager *pager)
 {
     struct evpq__ask ask = {.from = pager->behind, .rows = pager->page_size};
