@@ -117,6 +117,8 @@ static bool pager_init(struct evpq_pager *pager, struct evpq__pager_setup *setup
     pager->timeout_ms = options->timeout_ms;
     pager->format = options->format;
     pager->prefetch_bytes = options->prefetch_bytes;
+    pager->assume_unique = options->assume_unique;
+    pager->require_index = options->require_index;
     pager->columns = setup->columns;
     setup->columns = NULL;
     pager->sql = evpq__strdup(options->sql);
@@ -189,6 +191,13 @@ static size_t add_params(evpq_value *params, size_t count, const struct evpq__pl
     return count;
 }
 
+/* Which keys are of a composite type: as was found out, or as may be, judged by the value. */
+static const bool *composite_keys(const struct evpq_pager *pager,
+                                  const struct evpq__position *position)
+{
+    return pager->proven ? pager->composite : position->rows;
+}
+
 /* Leading keys that are the same in both, as far as their bytes tell; not all of them. */
 static size_t shared_keys(const struct evpq__position *a, const struct evpq__position *b,
                           size_t keys)
@@ -217,10 +226,10 @@ char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, siz
         &pager->paged, &pager->keyset,
         &(struct evpq__cut){.backward = ask->backward,
                             .inclusive = ask->inclusive,
-                            .rows = from ? from->rows : NULL,
+                            .rows = from ? composite_keys(pager, from) : NULL,
                             .nulls = from ? from->nulls : NULL,
                             .until_nulls = until ? until->nulls : NULL,
-                            .until_rows = until ? until->rows : NULL,
+                            .until_rows = until ? composite_keys(pager, until) : NULL,
                             .until_shared = from && until ? shared_keys(from, until, keys) : 0});
 }
 

@@ -66,6 +66,9 @@ struct evpq_pager {
     int64_t deadline_us; /* of the walk */
     evpq_format format;
     size_t prefetch_bytes;
+    bool assume_unique, require_index;
+    bool proven;                    /* as far as it was asked for; and composite is known */
+    bool composite[EVPQ__KEYS_MAX]; /* keys whose type is composite */
 
     struct evpq__place *before, *behind; /* NULL: not known, or the start of the walk */
     struct evpq__place *until;           /* NULL: to the end */
