@@ -212,7 +212,8 @@ static void fetch_take(struct evpq__fetch *fetch)
     else if (pull->result)
         evpq__page_take(&fetch->page, pager, &fetch->ask, pull->result, error);
     else
-        evpq__page_failed(pager, evpq__pager_head(pager, &fetch->ask), &pull->error, error);
+        evpq__failure_take(error, &pull->error, &pager->paged,
+                           evpq__pager_head(pager, &fetch->ask));
     if (fetch->page.result)
         pull->result = NULL; /* the page's now */
     pull_free(pull);

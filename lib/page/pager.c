@@ -236,7 +236,7 @@ char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, siz
 size_t evpq__pager_head(const struct evpq_pager *pager, const struct evpq__ask *ask)
 {
     bool may_repeat = evpq__pager_keys(pager) && (ask->from || pager->until);
-    return may_repeat ? 0 : evpq__page_head(&pager->paged, &pager->keyset);
+    return may_repeat ? EVPQ__NO_HEAD : evpq__page_head(&pager->paged, &pager->keyset);
 }
 
 struct evpq__ask evpq__pager_next_ask(const struct evpq_pager *pager)
