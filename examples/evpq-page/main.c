@@ -242,7 +242,7 @@ static int walk_run(struct walk *walk)
     if (failed >= 0) {
         walk_end(walk, failed);
     } else {
-        if (!evpq_pager_is_keyset(walk->pager) && !walk->options->last)
+        if (evpq_pager_mode(walk->pager) == EVPQ_PAGES_OFFSET && !walk->options->last)
             say("no --order-by: offset pages, slow when deep, inexact when rows change");
         if (walk->options->progress)
             progress_start(&walk->progress, walk->loop);

@@ -64,6 +64,15 @@ void evpq__op_finish(struct evpq_op *op)
     evpq__loop_post(op->loop, EVPQ__SOON, &op->delivery);
 }
 
+void evpq__op_finish_now(struct evpq_op *op)
+{
+    if (evpq__op_finished(op))
+        return;
+    op_enter(op, EVPQ__OP_FINISHED);
+    evpq__timer_stop(&op->timer);
+    op_on_delivery(&op->delivery);
+}
+
 void evpq__op_stop(struct evpq_op *op, evpq_code why)
 {
     if (evpq__op_finished(op))

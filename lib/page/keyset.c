@@ -86,6 +86,7 @@ struct page {
     const struct evpq__keyset *keyset;
     struct side behind, until;
     size_t shared; /* leading keys that are the same in both */
+    bool by_offset;
 };
 
 static bool side_descends(const struct page *p, const struct side *side, size_t i)
@@ -358,7 +359,7 @@ static void put_ordered(struct text *text, const struct page *p)
 
 static void put_page(struct text *text, const struct page *p)
 {
-    if (p->keyset->count > 0) {
+    if (!p->by_offset) {
         put_ordered(text, p);
         return;
     }
@@ -389,11 +390,9 @@ char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyse
     return page_sql(&page);
 }
 
-static const struct evpq__keyset no_order;
-
-char *evpq__offset_sql(const struct evpq__paged *paged)
+char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset)
 {
-    return page_sql(&(struct page){.paged = paged, .keyset = &no_order});
+    return page_sql(&(struct page){.paged = paged, .keyset = keyset, .by_offset = true});
 }
 
 char *evpq__cursor_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,

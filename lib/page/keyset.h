@@ -40,8 +40,9 @@ struct evpq__cut {
 char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
                        const struct evpq__cut *cut);
 
-/* The statement of one offset page, likewise; the offset is its parameter, a bigint. */
-char *evpq__offset_sql(const struct evpq__paged *paged);
+/* The statement of one offset page, likewise; the offset is its parameter, a bigint. There may be
+ * no key. */
+char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset);
 
 /* All rows of the statement in the order, which may have no key, behind `declare`; likewise. */
 char *evpq__cursor_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,

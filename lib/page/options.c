@@ -31,6 +31,30 @@ static const char *secrets_problem(const evpq_pager_options *o)
     return NULL;
 }
 
+/* With the default filled in. */
+static const char *mode_problem(struct evpq__pager_setup *setup)
+{
+    evpq_pager_options *o = &setup->options;
+    if ((unsigned)o->mode > EVPQ_PAGES_CURSOR)
+        return "mode is none of evpq_page_mode";
+    if (o->mode == EVPQ_PAGES_DEFAULT)
+        o->mode = setup->keyset.count ? EVPQ_PAGES_KEYSET : EVPQ_PAGES_OFFSET;
+    if (o->mode == EVPQ_PAGES_KEYSET) {
+        if (setup->keyset.count == 0)
+            return "keyset pages need order_by";
+        return o->after && o->before ? "after and before are both set" : NULL;
+    }
+    if (o->require_index)
+        return "require_index is for keyset pages";
+    if (o->until)
+        return "until is for keyset pages";
+    if (o->mode == EVPQ_PAGES_CURSOR && (o->after || o->before))
+        return "cursor pages have no tokens to resume from";
+    if (o->mode == EVPQ_PAGES_CURSOR && o->prefetch_bytes > 0)
+        return "cursor pages are not fetched ahead";
+    return o->after && o->before ? "after and before are both set" : NULL;
+}
+
 /* Fills in defaults, too. */
 static const char *read_fields(struct evpq__pager_setup *setup)
 {
@@ -54,9 +78,8 @@ static const char *read_fields(struct evpq__pager_setup *setup)
         return "format is none of evpq_format";
     if (o->format == EVPQ_FORMAT_DEFAULT)
         o->format = EVPQ_TEXT;
-    if (o->after && o->before)
-        return "after and before are both set";
-    return secrets_problem(o);
+    problem = mode_problem(setup);
+    return problem ? problem : secrets_problem(o);
 }
 
 /* EVPQ_EINVALID, and *problem says why; EVPQ_ENOMEM. */
@@ -67,7 +90,17 @@ static int read_columns(struct evpq__pager_setup *out, const char **problem)
     if (!out->columns)
         return EVPQ_ENOMEM;
     *problem = evpq__columns_parse(out->columns, size, &out->keyset, out->options.columns);
+    if (out->options.mode != EVPQ_PAGES_KEYSET)
+        for (size_t i = 0; i < out->keyset.count; i++)
+            out->keyset.keys[i].hidden = false; /* they are ordered by, and not looked at */
     return *problem ? EVPQ_EINVALID : EVPQ_OK;
+}
+
+/* Nothing to do for NULL. */
+static int read_token(struct evpq__token *out, const struct evpq__pager_setup *setup,
+                      const char *token, bool before)
+{
+    return token ? evpq__token_decode(out, &setup->walk, token, before, time(NULL)) : EVPQ_OK;
 }
 
 int evpq__pager_setup_read(struct evpq__pager_setup *out, const evpq_pager_options *options,
@@ -90,10 +123,11 @@ int evpq__pager_setup_read(struct evpq__pager_setup *out, const evpq_pager_optio
     out->walk.secrets = o->secrets;
     out->walk.secrets_count = o->secrets_count;
     out->walk.ttl_s = o->token_ttl_s;
-    const char *token = o->after ? o->after : o->before;
-    if (!token)
-        return EVPQ_OK;
-    code = evpq__token_decode(&out->token, &out->walk, token, o->before != NULL, time(NULL));
+    if (o->mode != EVPQ_PAGES_KEYSET)
+        out->walk.columns = 0;
+    code = read_token(&out->token, out, o->after ? o->after : o->before, o->before != NULL);
+    if (code == EVPQ_OK)
+        code = read_token(&out->until, out, o->until, false);
     if (code == EVPQ_EINVALID)
         *problem = EVPQ_TOKEN_PROBLEM;
     return code;

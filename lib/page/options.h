@@ -14,6 +14,7 @@ struct evpq__pager_setup {
     struct evpq__keyset keyset;
     struct evpq__walk walk;
     struct evpq__token token; /* where options.after or options.before is set */
+    struct evpq__token until; /* where options.until is set */
 };
 
 /* EVPQ_OK; EVPQ_EINVALID, and *problem says why; EVPQ_ENOMEM. `columns` is set in any case. */

@@ -2,8 +2,7 @@
 
 /*
  * A pager stands around one page, between two places: one before its first row, one behind its
- * last. A page is one query of the pool, whose operation is the page's. It asks for one row more
- * than it shows, which tells of the page behind it. Only a good page moves the places.
+ * last. Only a good page moves the places.
  *
  *                  before          behind
  *     ... rows ... | the page shown | ... rows ...
@@ -11,8 +10,6 @@
  *
  * A pager that was opened with a token knows one place only; the other way then includes the row
  * that the place is next to.
- *
- * References: the user's, until close; and one for each query that has not called back yet.
  */
 
 #include <openssl/crypto.h>
@@ -22,7 +19,9 @@
 #include "base/mem.h"
 #include "page/pager.h"
 
-static void place_free(struct place *place)
+enum { PAGE_PARAMS = 2 * EVPQ__KEYS_MAX }; /* where it begins, and where the walk ends */
+
+void evpq__place_free(struct evpq__place *place)
 {
     if (!place)
         return;
@@ -31,9 +30,9 @@ static void place_free(struct place *place)
     evpq__free(place);
 }
 
-static struct place *place_new(const struct evpq__position *position, size_t columns)
+struct evpq__place *evpq__place_new(const struct evpq__position *position, size_t columns)
 {
-    struct place *place = evpq__alloc(sizeof(*place));
+    struct evpq__place *place = evpq__alloc(sizeof(*place));
     if (!place)
         return NULL;
     place->position = *position;
@@ -45,12 +44,18 @@ static struct place *place_new(const struct evpq__position *position, size_t col
     return place;
 }
 
-static void pager_unref(struct evpq_pager *pager)
+void evpq__pager_ref(struct evpq_pager *pager)
+{
+    pager->refs++;
+}
+
+void evpq__pager_unref(struct evpq_pager *pager)
 {
     if (--pager->refs > 0)
         return;
-    place_free(pager->before);
-    place_free(pager->behind);
+    evpq__place_free(pager->before);
+    evpq__place_free(pager->behind);
+    evpq__place_free(pager->until);
     if (pager->secrets)
         OPENSSL_cleanse(pager->secrets, pager->secrets_size);
     evpq__free(pager->secrets);
@@ -62,15 +67,17 @@ static void pager_unref(struct evpq_pager *pager)
     evpq__free(pager);
 }
 
+/* ---- open and close ---- */
+
 /* The statement's parameters with room for a page's behind them, all owned. */
 static evpq_value *copy_params(const evpq_value *params, size_t count)
 {
-    evpq_value *wide = evpq__alloc((count + EVPQ__KEYS_MAX) * sizeof(*wide));
+    evpq_value *wide = evpq__alloc((count + PAGE_PARAMS) * sizeof(*wide));
     if (!wide)
         return NULL;
-    for (size_t i = 0; i < count + EVPQ__KEYS_MAX; i++)
+    for (size_t i = 0; i < count + PAGE_PARAMS; i++)
         wide[i] = i < count ? params[i] : evpq_null();
-    evpq_value *copy = evpq__values_copy(wide, count + EVPQ__KEYS_MAX);
+    evpq_value *copy = evpq__values_copy(wide, count + PAGE_PARAMS);
     evpq__free(wide);
     return copy;
 }
@@ -104,23 +111,31 @@ static bool pager_init(struct evpq_pager *pager, struct evpq__pager_setup *setup
     const evpq_pager_options *options = &setup->options;
     pager->keyset = setup->keyset;
     pager->walk = setup->walk;
+    evpq__list_init(&pager->asides);
+    pager->mode = options->mode;
     pager->page_size = options->page_size;
     pager->timeout_ms = options->timeout_ms;
     pager->format = options->format;
+    pager->prefetch_bytes = options->prefetch_bytes;
     pager->columns = setup->columns;
     setup->columns = NULL;
     pager->sql = evpq__strdup(options->sql);
+    if (pager->sql)
+        pager->sql[setup->sql_length] = '\0';
     pager->params = copy_params(options->params, options->params_count);
-    struct place **known = options->after    ? &pager->behind
-                           : options->before ? &pager->before
-                                             : NULL;
-    if (known)
-        *known = place_new(&setup->token.position, setup->keyset.count);
+    size_t keys = setup->walk.columns;
+    struct evpq__place **known = options->before ? &pager->before : &pager->behind;
+    bool begins = options->after || options->before;
+    if (begins)
+        *known = evpq__place_new(&setup->token.position, keys);
+    if (options->until)
+        pager->until = evpq__place_new(&setup->until.position, keys);
     pager->paged = (struct evpq__paged){.sql = pager->sql,
                                         .sql_length = setup->sql_length,
                                         .columns = pager->columns,
                                         .params_count = options->params_count};
-    return pager->sql && pager->params && copy_secrets(pager) && (!known || *known);
+    return pager->sql && pager->params && copy_secrets(pager) && (!begins || *known) &&
+           (!options->until || pager->until);
 }
 
 int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options *options)
@@ -136,7 +151,7 @@ int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options 
     if (pager) {
         pager->refs = 1;
         if (!pager_init(pager, &setup)) {
-            pager_unref(pager);
+            evpq__pager_unref(pager);
             code = EVPQ_ENOMEM;
         }
     }
@@ -151,186 +166,9 @@ int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options 
     return EVPQ_OK;
 }
 
-/* ---- what a page brings ---- */
-
-/* Where the keys are in a result. */
-static bool find_columns(const struct evpq_pager *pager, const struct evpq_result *result,
-                         int columns[EVPQ__KEYS_MAX], struct evpq_error *err)
-{
-    int hidden = (int)result->columns;
-    for (size_t i = 0; i < pager->keyset.count; i++)
-        hidden -= pager->keyset.keys[i].hidden;
-    for (size_t i = 0; i < pager->keyset.count; i++) {
-        const struct evpq__key *key = &pager->keyset.keys[i];
-        columns[i] = key->hidden ? hidden++ : evpq_result_column_index(result, key->name);
-        if (columns[i] >= 0)
-            continue;
-        evpq__error_set(err, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
-                        "order column \"%s\" is not a column of the statement", key->name);
-        return false;
-    }
-    return true;
-}
-
-static bool cells_equal(const PGresult *pg, int row, int other, int column)
-{
-    int length = PQgetlength(pg, row, column);
-    return PQgetisnull(pg, row, column) == PQgetisnull(pg, other, column) &&
-           length == PQgetlength(pg, other, column) &&
-           memcmp(PQgetvalue(pg, row, column), PQgetvalue(pg, other, column), (size_t)length) == 0;
-}
-
-static bool rows_equal(const PGresult *pg, int row, int other, const int *columns, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (!cells_equal(pg, row, other, columns[i]))
-            return false;
-    return true;
-}
-
-/* The place next to a row; NULL without memory. */
-static struct place *place_at(const struct evpq_pager *pager, const PGresult *pg, int row,
-                              const int *columns, bool before)
-{
-    evpq_value keys[EVPQ__KEYS_MAX];
-    struct evpq__position position = {.keys = keys, .before = before};
-    for (size_t i = 0; i < pager->keyset.count; i++) {
-        int column = columns[i];
-        position.nulls[i] = PQgetisnull(pg, row, column);
-        /* Enums have a fixed size; ranges and what extensions bring are taken for rows, too. */
-        position.rows[i] = PQftype(pg, column) >= EVPQ__FIRST_USER_TYPE && PQfsize(pg, column) < 0;
-        keys[i] = evpq__value_raw(PQftype(pg, column), PQfformat(pg, column) == 1,
-                                  position.nulls[i] ? NULL : PQgetvalue(pg, row, column),
-                                  (size_t)PQgetlength(pg, row, column));
-    }
-    position.offset = pager->ask.offset + row + (before ? 0 : 1);
-    return place_new(&position, pager->keyset.count);
-}
-
-/* Around these rows of the result. False without memory. */
-static bool move(struct evpq_pager *pager, const PGresult *pg, const int *columns, int first,
-                 int last)
-{
-    struct place *before = place_at(pager, pg, first, columns, true);
-    struct place *behind = before ? place_at(pager, pg, last, columns, false) : NULL;
-    if (!behind) {
-        place_free(before);
-        return false;
-    }
-    place_free(pager->before);
-    place_free(pager->behind);
-    pager->before = before;
-    pager->behind = behind;
-    return true;
-}
-
-/* Moves the pager around the page, or sets the error. */
-static void take_page(struct evpq_pager *pager, struct evpq_result *result, struct evpq_error *err)
-{
-    const struct ask *ask = &pager->ask;
-    uint32_t rows = evpq_result_rows(result), columns_shown = evpq_result_columns(result);
-    uint32_t shown = rows < ask->rows ? rows : ask->rows;
-    int columns[EVPQ__KEYS_MAX];
-    int last = (int)shown - 1;
-    size_t count = pager->keyset.count;
-    if (!find_columns(pager, result, columns, err))
-        return;
-    if (count && rows > shown && shown > 0 &&
-        rows_equal(result->pg, last, last + 1, columns, count)) {
-        evpq__error_set(err, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
-                        "rows %u and %u are equal in all order columns: "
-                        "add a unique column to order_by",
-                        shown, shown + 1);
-        return;
-    }
-    bool reversed = ask->backward && count > 0;
-    if (shown > 0 && !move(pager, result->pg, columns, reversed ? last : 0, reversed ? 0 : last)) {
-        evpq__error_set(err, EVPQ_ENOMEM, EVPQ_ROLLED_BACK, "%s", evpq_code_text(EVPQ_ENOMEM));
-        return;
-    }
-    for (size_t i = 0; i < count; i++)
-        columns_shown -= pager->keyset.keys[i].hidden;
-    evpq__result_show(result, shown, columns_shown, reversed);
-    pager->page = (struct evpq_page){.pager = pager, .result = result};
-    pager->page.has_next = ask->backward ? ask->from != NULL : rows > shown;
-    pager->page.has_prev = ask->backward && count ? rows > shown
-                           : count                ? ask->from != NULL
-                                                  : ask->offset > 0;
-}
-
-/* The server counts in the statement as it was wrapped, the user in theirs. 0: not there. */
-static uint32_t own_position(const struct evpq_pager *pager, uint32_t position)
-{
-    size_t characters = 0;
-    if (pager->keyset.count && pager->ask.from)
-        return 0; /* there may be copies of it */
-    size_t before = evpq__page_head(&pager->paged, &pager->keyset);
-    for (size_t i = 0; i < pager->paged.sql_length; i++)
-        characters += (pager->sql[i] & 0xC0) != 0x80;
-    return position > before && position - before <= characters ? position - (uint32_t)before : 0;
-}
-
-static void take_failure(const struct evpq_pager *pager, const struct evpq_error *from,
-                         struct evpq_error *to)
-{
-    evpq__error_set_report(
-        to, from->code, from->fate,
-        &(struct evpq__server_report){.message = evpq_error_message(from),
-                                      .sqlstate = evpq_error_sqlstate(from),
-                                      .severity = evpq_error_severity(from),
-                                      .detail = evpq_error_detail(from),
-                                      .hint = evpq_error_hint(from),
-                                      .constraint = evpq_error_constraint(from),
-                                      .position = own_position(pager, evpq_error_position(from))});
-}
-
-static void pager_on_result(evpq_result *result, const evpq_error *err, void *user)
-{
-    struct evpq_pager *pager = user;
-    struct evpq_error failure = {0};
-    pager->op = NULL;
-    if (err)
-        take_failure(pager, err, &failure);
-    else if (pager->closed)
-        evpq__error_set(&failure, EVPQ_ECLOSED, EVPQ_ROLLED_BACK, "the pager was closed");
-    else
-        take_page(pager, result, &failure);
-    bool good = failure.code == EVPQ_OK;
-    pager->on_page(good ? &pager->page : NULL, good ? NULL : &failure, pager->user);
-    evpq__error_clear(&failure);
-    pager_unref(pager);
-}
-
 /* ---- asking for a page ---- */
 
-/* Writes the parameters that tell where it begins; how many. */
-static size_t page_params(const struct evpq_pager *pager, const struct ask *ask, evpq_value *out)
-{
-    size_t count = 0;
-    if (pager->keyset.count == 0)
-        out[count++] = evpq_int8(ask->offset);
-    else if (ask->from)
-        for (size_t i = 0; i < pager->keyset.count; i++)
-            if (!ask->from->position.nulls[i])
-                out[count++] = ask->from->position.keys[i];
-    return count;
-}
-
-static char *page_sql(struct evpq_pager *pager, const struct ask *ask)
-{
-    pager->paged.rows = ask->rows ? ask->rows + 1 : 0;
-    if (pager->keyset.count == 0)
-        return evpq__offset_sql(&pager->paged);
-    return evpq__keyset_sql(
-        &pager->paged, &pager->keyset,
-        &(struct evpq__cut){.backward = ask->backward,
-                            .inclusive = ask->inclusive,
-                            .rows = ask->from ? ask->from->position.rows : NULL,
-                            .nulls = ask->from ? ask->from->position.nulls : NULL});
-}
-
-/* The time of a page: its own, or what the walk has left. False: that is nothing. */
-static bool page_timeout(const struct evpq_pager *pager, uint32_t *timeout_ms)
+bool evpq__pager_timeout(const struct evpq_pager *pager, uint32_t *timeout_ms)
 {
     *timeout_ms = pager->timeout_ms;
     if (pager->deadline_us == EVPQ__NO_DEADLINE)
@@ -341,88 +179,121 @@ static bool page_timeout(const struct evpq_pager *pager, uint32_t *timeout_ms)
     return left_ms > 0;
 }
 
-static int ask_for_page(struct evpq_pager *pager, const struct ask *ask, evpq_op **out,
-                        evpq_page_fn *on_page, void *user)
+/* Behind `count` values: those of the keys that are not NULL. */
+static size_t add_params(evpq_value *params, size_t count, const struct evpq__place *place,
+                         size_t keys)
 {
-    if (pager->pool->state != EVPQ__POOL_OPEN)
-        return EVPQ_ECLOSED;
-    uint32_t timeout_ms;
-    if (!page_timeout(pager, &timeout_ms))
-        return EVPQ_ETIMEOUT;
-    char *sql = page_sql(pager, ask);
-    if (!sql)
-        return EVPQ_ENOMEM;
-    size_t own = pager->paged.params_count;
-    evpq_query query = {.size = sizeof(query),
-                        .sql = sql,
-                        .params = pager->params,
-                        .params_count = own + page_params(pager, ask, pager->params + own),
-                        .timeout_ms = timeout_ms,
-                        .format = pager->format};
-    int code = evpq_pool_query(&pager->op, pager->pool, &query, pager_on_result, pager);
-    evpq__free(sql);
-    if (code != EVPQ_OK)
-        return code;
-    pager->refs++;
-    pager->ask = *ask;
-    pager->on_page = on_page;
-    pager->user = user;
-    if (out)
-        *out = pager->op;
-    return EVPQ_OK;
+    for (size_t i = 0; place && i < keys; i++)
+        if (!place->position.nulls[i])
+            params[count++] = place->position.keys[i];
+    return count;
 }
 
-static bool may_ask(const struct evpq_pager *pager, evpq_page_fn *on_page)
+/* Leading keys that are the same in both, as far as their bytes tell; not all of them. */
+static size_t shared_keys(const struct evpq__position *a, const struct evpq__position *b,
+                          size_t keys)
 {
-    return pager && on_page && !pager->op;
+    size_t shared = 0;
+    while (shared + 1 < keys && a->nulls[shared] == b->nulls[shared] &&
+           (a->nulls[shared] || evpq__value_same(&a->keys[shared], &b->keys[shared])))
+        shared++;
+    return shared;
 }
 
-int evpq_pager_next(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, void *user)
+char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, size_t *count)
 {
-    if (!may_ask(pager, on_page))
-        return EVPQ_EINVALID;
-    struct ask ask = {.from = pager->behind, .rows = pager->page_size};
+    size_t keys = evpq__pager_keys(pager);
+    *count = pager->paged.params_count;
+    pager->paged.rows = ask->rows ? ask->rows + 1 : 0;
+    if (keys == 0) {
+        pager->params[(*count)++] = evpq_int8(ask->offset);
+        return evpq__offset_sql(&pager->paged, &pager->keyset);
+    }
+    const struct evpq__position *from = ask->from ? &ask->from->position : NULL;
+    const struct evpq__position *until = pager->until ? &pager->until->position : NULL;
+    *count = add_params(pager->params, *count, ask->from, keys);
+    *count = add_params(pager->params, *count, pager->until, keys);
+    return evpq__keyset_sql(
+        &pager->paged, &pager->keyset,
+        &(struct evpq__cut){.backward = ask->backward,
+                            .inclusive = ask->inclusive,
+                            .rows = from ? from->rows : NULL,
+                            .nulls = from ? from->nulls : NULL,
+                            .until_nulls = until ? until->nulls : NULL,
+                            .until_rows = until ? until->rows : NULL,
+                            .until_shared = from && until ? shared_keys(from, until, keys) : 0});
+}
+
+size_t evpq__pager_head(const struct evpq_pager *pager, const struct evpq__ask *ask)
+{
+    bool may_repeat = evpq__pager_keys(pager) && (ask->from || pager->until);
+    return may_repeat ? 0 : evpq__page_head(&pager->paged, &pager->keyset);
+}
+
+struct evpq__ask evpq__pager_next_ask(const struct evpq_pager *pager)
+{
+    struct evpq__ask ask = {.from = pager->behind, .rows = pager->page_size};
     if (!ask.from) {
         ask.from = pager->before;
         ask.inclusive = ask.from != NULL;
     }
     ask.offset = ask.from ? ask.from->position.offset : 0;
-    return ask_for_page(pager, &ask, out, on_page, user);
+    return ask;
 }
 
-int evpq_pager_prev(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, void *user)
+struct evpq__ask evpq__pager_prev_ask(const struct evpq_pager *pager)
 {
-    if (!may_ask(pager, on_page))
-        return EVPQ_EINVALID;
-    struct ask ask = {.backward = true, .from = pager->before, .rows = pager->page_size};
+    struct evpq__ask ask = {.backward = true, .from = pager->before, .rows = pager->page_size};
     if (!ask.from) {
         ask.from = pager->behind;
         ask.inclusive = ask.from != NULL;
     }
     int64_t rows_before = ask.from ? ask.from->position.offset : 0;
-    if (pager->keyset.count == 0) {
+    if (evpq__pager_keys(pager) == 0) {
         if (rows_before < ask.rows)
             ask.rows = (uint32_t)rows_before;
         ask.offset = rows_before - ask.rows;
     } else if (!ask.from) {
         ask.rows = 0; /* it stands before the first row */
     }
-    return ask_for_page(pager, &ask, out, on_page, user);
+    return ask;
+}
+
+static bool may_ask(const struct evpq_pager *pager, evpq_page_fn *on_page)
+{
+    return pager && on_page && !pager->fetch;
+}
+
+int evpq_pager_next(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, void *user)
+{
+    if (!may_ask(pager, on_page))
+        return EVPQ_EINVALID;
+    struct evpq__ask ask = evpq__pager_next_ask(pager);
+    return evpq__fetch_start(out, pager, &ask, on_page, user);
+}
+
+int evpq_pager_prev(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, void *user)
+{
+    if (!may_ask(pager, on_page) || pager->until)
+        return EVPQ_EINVALID;
+    struct evpq__ask ask = evpq__pager_prev_ask(pager);
+    return evpq__fetch_start(out, pager, &ask, on_page, user);
 }
 
 int evpq_pager_first(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, void *user)
 {
     if (!may_ask(pager, on_page))
         return EVPQ_EINVALID;
-    return ask_for_page(pager, &(struct ask){.rows = pager->page_size}, out, on_page, user);
+    struct evpq__ask ask = {.rows = pager->page_size};
+    return evpq__fetch_start(out, pager, &ask, on_page, user);
 }
 
 int evpq_pager_last(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, void *user)
 {
-    if (!may_ask(pager, on_page) || pager->keyset.count == 0)
+    if (!may_ask(pager, on_page) || pager->until || evpq__pager_keys(pager) == 0)
         return EVPQ_EINVALID;
-    return ask_for_page(pager, &(struct ask){.backward = true, .rows = pager->page_size}, out,
-                        on_page, user);
+    struct evpq__ask ask = {.backward = true, .rows = pager->page_size};
+    return evpq__fetch_start(out, pager, &ask, on_page, user);
 }
 
 void evpq_pager_close(evpq_pager *pager)
@@ -430,14 +301,17 @@ void evpq_pager_close(evpq_pager *pager)
     if (!pager)
         return;
     pager->closed = true;
-    if (pager->op)
-        evpq__op_stop(pager->op, EVPQ_ECLOSED);
-    pager_unref(pager);
+    if (pager->fetch)
+        evpq__fetch_close(pager->fetch);
+    else
+        evpq__pull_drop(pager);
+    evpq__asides_close(pager);
+    evpq__pager_unref(pager);
 }
 
 /* ---- questions ---- */
 
-static const char *token_of(const struct evpq_pager *pager, struct place *place)
+static const char *token_of(const struct evpq_pager *pager, struct evpq__place *place)
 {
     if (place && !place->token)
         (void)evpq__token_encode(&place->token, &pager->walk, &place->position, time(NULL));
@@ -454,37 +328,7 @@ const char *evpq_pager_token_before(const evpq_pager *pager)
     return pager ? token_of(pager, pager->before) : NULL;
 }
 
-bool evpq_pager_is_keyset(const evpq_pager *pager)
+evpq_page_mode evpq_pager_mode(const evpq_pager *pager)
 {
-    return pager && pager->keyset.count > 0;
-}
-
-evpq_result *evpq_page_result(const evpq_page *page)
-{
-    return page ? page->result : NULL;
-}
-
-uint32_t evpq_page_rows(const evpq_page *page)
-{
-    return evpq_result_rows(evpq_page_result(page));
-}
-
-bool evpq_page_has_next(const evpq_page *page)
-{
-    return page && page->has_next;
-}
-
-bool evpq_page_has_prev(const evpq_page *page)
-{
-    return page && page->has_prev;
-}
-
-const char *evpq_page_token(const evpq_page *page)
-{
-    return page ? evpq_pager_token(page->pager) : NULL;
-}
-
-const char *evpq_page_token_before(const evpq_page *page)
-{
-    return page ? evpq_pager_token_before(page->pager) : NULL;
+    return pager ? pager->mode : EVPQ_PAGES_DEFAULT;
 }

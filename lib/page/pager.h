@@ -2,36 +2,58 @@
 #ifndef EVPQ_LIB_PAGE_PAGER_H
 #define EVPQ_LIB_PAGE_PAGER_H
 
-/* The pager as its own files see it. */
+/*
+ * The pager as its own files see it: pager.c is the walk, fetch.c one page as
+ * an operation, page.c what a page brings, aside.c what is asked beside the
+ * pages.
+ */
 
 #include "page/options.h"
 #include "pg/result.h"
 #include "pool/pool.h"
 
 /* A place between two rows. */
-struct place {
+struct evpq__place {
     struct evpq__position position; /* its keys are owned */
     char *token;                    /* NULL until it is asked for */
 };
 
+/* NULL without memory. */
+struct evpq__place *evpq__place_new(const struct evpq__position *position, size_t columns);
+void evpq__place_free(struct evpq__place *place);
+
 struct evpq_page {
     const struct evpq_pager *pager;
-    struct evpq_result *result;
+    struct evpq_result *result; /* one reference */
     bool has_next, has_prev;
 };
 
-/* How the page on its way was asked for. */
-struct ask {
+/* Which page is wanted. */
+struct evpq__ask {
     bool backward, inclusive;
-    const struct place *from; /* NULL: from the start, or the end */
-    int64_t offset;           /* of an offset page */
-    uint32_t rows;            /* to show at most */
+    const struct evpq__place *from; /* NULL: from the start, or the end */
+    int64_t offset;                 /* of an offset page */
+    uint32_t rows;                  /* to show at most */
 };
 
+/* The query of one page: sent for a fetch, or ahead of one. */
+struct evpq__pull {
+    struct evpq_pager *pager; /* NULL: nobody wants it any more */
+    struct evpq__ask ask;
+    bool ahead;
+    struct evpq_op *op; /* NULL when it has landed: then there is a result, or an error */
+    struct evpq_result *result;
+    struct evpq_error error;
+};
+
+struct evpq__fetch;
+
 struct evpq_pager {
-    unsigned refs;
+    unsigned refs; /* the user's, until close; one for each operation that has not called back */
     bool closed;
     struct evpq_pool *pool;
+    struct evpq_lease *lease; /* NULL: each page takes what connection is free. Not owned */
+    evpq_page_mode mode;      /* not the default one */
     char *sql, *columns;
     struct evpq__paged paged;
     struct evpq__keyset keyset;
@@ -43,13 +65,55 @@ struct evpq_pager {
     uint32_t timeout_ms;
     int64_t deadline_us; /* of the walk */
     evpq_format format;
+    size_t prefetch_bytes;
 
-    struct place *before, *behind; /* NULL: not known, or the start of the walk */
-    struct ask ask;
-    struct evpq_op *op; /* the page on its way, or NULL */
-    evpq_page_fn *on_page;
-    void *user;
-    struct evpq_page page; /* while on_page runs */
+    struct evpq__place *before, *behind; /* NULL: not known, or the start of the walk */
+    struct evpq__place *until;           /* NULL: to the end */
+    struct evpq__fetch *fetch;           /* the page on its way, or NULL */
+    struct evpq__pull *pull;             /* for the fetch, or ahead of it; or NULL */
+    struct evpq__list asides;
 };
+
+/* Keys that a place has: none where pages are by offset. */
+static inline size_t evpq__pager_keys(const struct evpq_pager *pager)
+{
+    return pager->walk.columns;
+}
+
+/* pager.c */
+void evpq__pager_ref(struct evpq_pager *pager);
+void evpq__pager_unref(struct evpq_pager *pager);
+/* The time of a query: its own, or what the walk has left. False: that is nothing. */
+bool evpq__pager_timeout(const struct evpq_pager *pager, uint32_t *timeout_ms);
+struct evpq__ask evpq__pager_next_ask(const struct evpq_pager *pager);
+struct evpq__ask evpq__pager_prev_ask(const struct evpq_pager *pager);
+/* The statement of a page, to be given to evpq__free(); NULL without memory. Its parameters are
+ * pager->params, *count of them. */
+char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, size_t *count);
+/* Characters in it in front of the user's statement; 0 when that may stand there more than once. */
+size_t evpq__pager_head(const struct evpq_pager *pager, const struct evpq__ask *ask);
+
+/* fetch.c */
+
+/* EVPQ_OK, and on_page follows; or as evpq_pager_next(). */
+int evpq__fetch_start(evpq_op **out, struct evpq_pager *pager, const struct evpq__ask *ask,
+                      evpq_page_fn *on_page, void *user);
+/* The page on its way ends with EVPQ_ECLOSED. */
+void evpq__fetch_close(struct evpq__fetch *fetch);
+/* Forgets what was fetched, or is being fetched. */
+void evpq__pull_drop(struct evpq_pager *pager);
+
+/* page.c */
+
+/* Makes *page of a result and moves the pager around it; or sets the error. */
+void evpq__page_take(struct evpq_page *page, struct evpq_pager *pager, const struct evpq__ask *ask,
+                     struct evpq_result *result, struct evpq_error *err);
+/* The error of a query around the user's statement, as the user is to see it. `head`: characters in
+ * front of that statement; 0 when it may stand there more than once. */
+void evpq__page_failed(const struct evpq_pager *pager, size_t head, const struct evpq_error *from,
+                       struct evpq_error *to);
+
+/* aside.c */
+void evpq__asides_close(struct evpq_pager *pager);
 
 #endif /* EVPQ_LIB_PAGE_PAGER_H */

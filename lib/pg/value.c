@@ -176,6 +176,12 @@ evpq_value evpq__value_raw(uint32_t type, bool binary, const void *data, size_t 
     return sized(binary ? KIND_BINARY : KIND_TEXT, type, data, length);
 }
 
+bool evpq__value_same(const evpq_value *a, const evpq_value *b)
+{
+    return a->kind == b->kind && a->type == b->type && a->length == b->length &&
+           memcmp(a->data, b->data, a->length) == 0;
+}
+
 /* ---- parameters ---- */
 
 /* Stops one above LIMIT, so that no sum of sizes overflows. */

@@ -67,6 +67,9 @@ struct evpq__params {
  */
 evpq_value evpq__value_raw(uint32_t type, bool binary, const void *data, size_t length);
 
+/* Two of those have the same type and the same bytes. */
+bool evpq__value_same(const evpq_value *a, const evpq_value *b);
+
 /* What is wrong with parameters; NULL when nothing is. */
 const char *evpq__params_problem(const evpq_value *values, size_t count);
 

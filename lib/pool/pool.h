@@ -235,8 +235,10 @@ bool evpq__upkeep_outdated(const struct evpq__slot *slot, int64_t now_us);
 
 /* query.c: one statement, of the pool or of a lease. */
 
-int evpq__query_on_lease(evpq_op **out, struct evpq_lease *lease, const evpq_query *query,
-                         evpq_result_fn *on_result, void *user);
+/* As evpq_pool_query(); goes_on: it is a step of an operation that is under way, which a pool that
+ * closes lets finish. */
+int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *query, bool goes_on,
+                     evpq_result_fn *on_result, void *user);
 
 /* lease.c */
 

@@ -204,13 +204,13 @@ static uint32_t timeout_of(const struct evpq_pool *pool, const evpq_query *query
     return query->timeout_ms ? query->timeout_ms : pool->options.query_timeout_ms;
 }
 
-int evpq_pool_query(evpq_op **out, evpq_pool *pool, const evpq_query *query,
-                    evpq_result_fn *on_result, void *user)
+int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *query, bool goes_on,
+                     evpq_result_fn *on_result, void *user)
 {
     evpq_query complete;
     if (!pool || !on_result || evpq__query_read(&complete, query))
         return EVPQ_EINVALID;
-    int refused = evpq__pool_admit(pool);
+    int refused = goes_on && pool->state == EVPQ__POOL_DRAINING ? EVPQ_OK : evpq__pool_admit(pool);
     if (refused)
         return refused;
     struct query *q = query_new(pool, &complete, complete.tag, on_result, user);
@@ -221,6 +221,12 @@ int evpq_pool_query(evpq_op **out, evpq_pool *pool, const evpq_query *query,
     if (out)
         *out = &q->waiter.op;
     return EVPQ_OK;
+}
+
+int evpq_pool_query(evpq_op **out, evpq_pool *pool, const evpq_query *query,
+                    evpq_result_fn *on_result, void *user)
+{
+    return evpq__pool_query(out, pool, query, false, on_result, user);
 }
 
 int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,

@@ -175,7 +175,7 @@ static void an_empty_result_is_an_empty_page_without_token(void **state)
     live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
     evpq_pager *pager =
         opened(&live, EVPQ_PAGER_OPTIONS(.sql = "TABLE evpq_page_rows", .order_by = "id"));
-    assert_true(evpq_pager_is_keyset(pager));
+    assert_int_equal(evpq_pager_mode(pager), EVPQ_PAGES_KEYSET);
     assert_null(evpq_pager_token(pager));
     next_good(&live, pager, &step);
     assert_int_equal(step.rows, 0);

@@ -245,7 +245,7 @@ static void one_page_at_a_time(void **state)
     live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 2));
     evpq_pager *pager =
         opened(&live, EVPQ_PAGER_OPTIONS(.sql = "TABLE evpq_page_rows", .page_size = 2));
-    assert_false(evpq_pager_is_keyset(pager));
+    assert_int_equal(evpq_pager_mode(pager), EVPQ_PAGES_OFFSET);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &step), EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &second), EVPQ_EINVALID);
     assert_int_equal(evpq_pager_next(NULL, pager, NULL, &second), EVPQ_EINVALID);

@@ -304,7 +304,7 @@ static void an_offset_page_has_the_offset_as_parameter(void **state)
 {
     (void)state;
     struct evpq__paged page = paged();
-    char *sql = evpq__offset_sql(&page);
+    char *sql = evpq__offset_sql(&page, &(struct evpq__keyset){0});
     assert_string_equal(sql, PAGED " LIMIT 3 OFFSET $3");
     evpq__free(sql);
 }

@@ -14,56 +14,9 @@
 #include "base/mem.h"
 #include "pg/result.h"
 #include "pg/value.h"
-#include "pool/pool.h"
+#include "support/fake_loop.h"
 #include "support/fake_mem.h"
-
-/* ---- a pool that only remembers ---- */
-
-static struct evpq_pool pool;
-static struct evpq_op op;
-
-static struct {
-    int queries;
-    char sql[1024];
-    size_t params_count;
-    evpq_result_fn *on_result;
-    void *user;
-    evpq_code stopped; /* what the operation was stopped with */
-} asked;
-
-int evpq_pool_query(evpq_op **out, evpq_pool *p, const evpq_query *query, evpq_result_fn *on_result,
-                    void *user)
-{
-    assert_ptr_equal(p, &pool);
-    assert_null(evpq_query_problem(query));
-    void *memory = evpq__alloc(1); /* as the true one, it may have none */
-    if (!memory)
-        return EVPQ_ENOMEM;
-    evpq__free(memory);
-    asked.queries++;
-    snprintf(asked.sql, sizeof(asked.sql), "%s", query->sql);
-    asked.params_count = query->params_count;
-    asked.on_result = on_result;
-    asked.user = user;
-    *out = &op;
-    return EVPQ_OK;
-}
-
-void evpq__pool_ref(struct evpq_pool *p)
-{
-    p->refs++;
-}
-
-void evpq__pool_unref(struct evpq_pool *p)
-{
-    p->refs--;
-}
-
-void evpq__op_stop(struct evpq_op *stopped, evpq_code why)
-{
-    assert_ptr_equal(stopped, &op);
-    asked.stopped = why;
-}
+#include "support/fake_pool.h"
 
 /* Rows with (i, j): i from `first`, j = i / 2. False without memory. */
 static bool answer(int first, int rows)
@@ -83,8 +36,7 @@ static bool answer(int first, int rows)
     struct evpq_result *result = evpq__result_new(pg, NULL);
     if (!result)
         return false;
-    asked.on_result(result, NULL, asked.user);
-    evpq_result_free(result);
+    fake_answer(fake_asked(), result);
     return true;
 }
 
@@ -92,7 +44,7 @@ static void answer_error(evpq_code code)
 {
     struct evpq_error error = {0};
     evpq__error_set(&error, code, EVPQ_NOT_SENT, "why not");
-    asked.on_result(NULL, &error, asked.user);
+    fake_answer_error(fake_asked(), &error);
     evpq__error_clear(&error);
 }
 
@@ -125,24 +77,24 @@ static const evpq_pager_options *options(const char *after)
     static evpq_pager_options made;
     param = evpq_int8(7);
     made = *EVPQ_PAGER_OPTIONS(.sql = "SELECT $1", .params = &param, .params_count = 1,
-                               .order_by = "j DESC, i", .page_size = 2, .after = after);
+                               .order_by = "j DESC, i", .page_size = 2, .after = after,
+                               .assume_unique = true);
     return &made;
 }
 
 static int reset(void **state)
 {
     (void)state;
-    fake_mem_reset();
-    memset(&asked, 0, sizeof(asked));
-    memset(&pool, 0, sizeof(pool));
+    fake_reset();
+    fake_pool_begin();
     return 0;
 }
 
 static int nothing_left(void **state)
 {
     (void)state;
-    assert_int_equal(fake_mem_bytes(), 0);
-    assert_int_equal(pool.refs, 0);
+    fake_pool_end();
+    fake_nothing_left();
     return 0;
 }
 
@@ -153,14 +105,14 @@ static void one_row_more_than_the_page_is_asked_for_and_not_shown(void **state)
     (void)state;
     struct seen seen = {0};
     evpq_pager *pager;
-    assert_int_equal(evpq_pager_open(&pager, &pool, options(NULL)), EVPQ_OK);
+    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(NULL)), EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
-    assert_string_equal(asked.sql,
+    assert_string_equal(fake_asked()->sql,
                         "SELECT * FROM (\nSELECT $1\n) AS evpq_page "
                         "ORDER BY \"j\" DESC, \"i\" LIMIT 3");
-    assert_int_equal(asked.params_count, 1);
+    assert_int_equal((int)fake_asked()->params_count, 1);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_EINVALID);
-    assert_int_equal(asked.queries, 1);
+    assert_int_equal(fake_queries(), 1);
     assert_int_equal(seen.calls, 0);
     assert_true(answer(10, 3));
     assert_int_equal(seen.calls, 1);
@@ -168,8 +120,8 @@ static void one_row_more_than_the_page_is_asked_for_and_not_shown(void **state)
     assert_true(seen.has_next);
 
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
-    assert_non_null(strstr(asked.sql, "\"j\" = $2 AND \"i\" > $3"));
-    assert_int_equal(asked.params_count, 3);
+    assert_non_null(strstr(fake_asked()->sql, "\"j\" = $2 AND \"i\" > $3"));
+    assert_int_equal((int)fake_asked()->params_count, 3);
     assert_true(answer(12, 2));
     assert_int_equal(seen.calls, 2);
     assert_int_equal(seen.rows, 2);
@@ -182,34 +134,35 @@ static void a_failed_page_leaves_the_walk_where_it_stood(void **state)
     (void)state;
     struct seen seen = {0};
     evpq_pager *pager;
-    assert_int_equal(evpq_pager_open(&pager, &pool, options(NULL)), EVPQ_OK);
+    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(NULL)), EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
     assert_true(answer(10, 3));
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
-    char sql[sizeof(asked.sql)];
-    strcpy(sql, asked.sql);
+    char sql[sizeof(fake_asked()->sql)];
+    strcpy(sql, fake_asked()->sql);
     answer_error(EVPQ_ETIMEOUT);
     assert_int_equal(seen.calls, 2);
     assert_int_equal(seen.code, EVPQ_ETIMEOUT);
     assert_string_equal(evpq_pager_token(pager), seen.token);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
-    assert_string_equal(asked.sql, sql);
-    assert_int_equal(asked.params_count, 3);
+    assert_string_equal(fake_asked()->sql, sql);
+    assert_int_equal((int)fake_asked()->params_count, 3);
     answer_error(EVPQ_ECANCELED);
     evpq_pager_close(pager);
 }
 
-static void a_page_that_came_too_late_for_close_is_closed(void **state)
+static void a_page_on_its_way_is_closed_with_its_pager(void **state)
 {
     (void)state;
     struct seen seen = {0};
     evpq_pager *pager;
-    assert_int_equal(evpq_pager_open(&pager, &pool, options(NULL)), EVPQ_OK);
+    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(NULL)), EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
     evpq_pager_close(pager);
-    assert_int_equal(asked.stopped, EVPQ_ECLOSED);
-    assert_int_equal(pool.refs, 1);
-    assert_true(answer(10, 3));
+    assert_int_equal(fake_asked()->stopped, EVPQ_ECLOSED);
+    assert_int_equal(seen.calls, 0);
+    assert_int_equal(fake_pool.refs, 1);
+    fake_settle();
     assert_int_equal(seen.calls, 1);
     assert_int_equal(seen.code, EVPQ_ECLOSED);
 }
@@ -221,7 +174,7 @@ static void a_parameter_that_cannot_be_is_refused_at_open(void **state)
     evpq_pager_options wrong = *options(NULL);
     evpq_value text = evpq_text_n("a\0b", 3);
     wrong.params = &text;
-    assert_int_equal(evpq_pager_open(&pager, &pool, &wrong), EVPQ_EINVALID);
+    assert_int_equal(evpq_pager_open(&pager, &fake_pool, &wrong), EVPQ_EINVALID);
     assert_string_equal(evpq_pager_options_problem(&wrong), "text with a NUL inside");
     assert_null(pager);
 }
@@ -233,15 +186,17 @@ static void nothing_of_the_callers_is_kept(void **state)
     evpq_pager *pager;
     char sql[] = "SELECT $1", order_by[] = "j DESC, i", text[] = "text";
     evpq_value param = evpq_text(text);
-    evpq_pager_options made = *EVPQ_PAGER_OPTIONS(.sql = sql, .params = &param, .params_count = 1,
-                                                  .order_by = order_by, .page_size = 2);
-    assert_int_equal(evpq_pager_open(&pager, &pool, &made), EVPQ_OK);
+    evpq_pager_options made =
+        *EVPQ_PAGER_OPTIONS(.sql = sql, .params = &param, .params_count = 1, .order_by = order_by,
+                            .page_size = 2, .assume_unique = true);
+    assert_int_equal(evpq_pager_open(&pager, &fake_pool, &made), EVPQ_OK);
     memset(sql, '?', sizeof(sql) - 1);
     memset(order_by, '?', sizeof(order_by) - 1);
     memset(text, 0, sizeof(text));
     memset(&param, 0, sizeof(param));
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
-    assert_non_null(strstr(asked.sql, "SELECT $1\n) AS evpq_page ORDER BY \"j\" DESC, \"i\""));
+    assert_non_null(
+        strstr(fake_asked()->sql, "SELECT $1\n) AS evpq_page ORDER BY \"j\" DESC, \"i\""));
     assert_true(answer(10, 1));
     char token[sizeof(seen.token)];
     strcpy(token, evpq_pager_token(pager));
@@ -259,9 +214,9 @@ static void walk_on(const char *after)
 {
     struct seen seen = {0};
     evpq_pager *pager = NULL;
-    int code = evpq_pager_open(&pager, &pool, options(after));
+    int code = evpq_pager_open(&pager, &fake_pool, options(after));
     if (code == EVPQ_ENOMEM)
-        code = evpq_pager_open(&pager, &pool, options(after));
+        code = evpq_pager_open(&pager, &fake_pool, options(after));
     assert_int_equal(code, EVPQ_OK);
     for (int first = 12; first < 16;) {
         code = evpq_pager_next(NULL, pager, on_page, &seen);
@@ -275,7 +230,7 @@ static void walk_on(const char *after)
         else
             assert_int_equal(seen.code, EVPQ_ENOMEM);
     }
-    assert_int_equal(seen.calls, asked.queries);
+    assert_int_equal(seen.calls, fake_queries());
     if (!evpq_pager_token(pager))
         assert_non_null(evpq_pager_token(pager));
     evpq_pager_close(pager);
@@ -285,7 +240,7 @@ static void any_allocation_may_fail(void **state)
 {
     struct seen seen = {0};
     evpq_pager *pager;
-    assert_int_equal(evpq_pager_open(&pager, &pool, options(NULL)), EVPQ_OK);
+    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(NULL)), EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
     assert_true(answer(10, 3));
     evpq_pager_close(pager);
@@ -302,7 +257,7 @@ static void any_allocation_may_fail(void **state)
 
     reset(state);
     fake_mem_fail_from(1);
-    assert_int_equal(evpq_pager_open(&pager, &pool, options(seen.token)), EVPQ_ENOMEM);
+    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(seen.token)), EVPQ_ENOMEM);
     assert_string_equal(evpq_pager_options_problem(options(seen.token)),
                         evpq_code_text(EVPQ_ENOMEM));
 }
@@ -314,7 +269,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(one_row_more_than_the_page_is_asked_for_and_not_shown),
         TEST(a_failed_page_leaves_the_walk_where_it_stood),
-        TEST(a_page_that_came_too_late_for_close_is_closed),
+        TEST(a_page_on_its_way_is_closed_with_its_pager),
         TEST(a_parameter_that_cannot_be_is_refused_at_open),
         TEST(nothing_of_the_callers_is_kept),
         TEST(any_allocation_may_fail),

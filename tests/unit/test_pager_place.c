@@ -15,42 +15,9 @@
 #include "page/token.h"
 #include "pg/result.h"
 #include "pg/value.h"
-#include "pool/pool.h"
+#include "support/fake_loop.h"
 #include "support/fake_mem.h"
-
-/* ---- a pool that only remembers ---- */
-
-static struct evpq_pool pool;
-static struct evpq_op op;
-
-static struct {
-    char sql[1024];
-    evpq_value last; /* parameter */
-    evpq_result_fn *on_result;
-    void *user;
-} asked;
-
-int evpq_pool_query(evpq_op **out, evpq_pool *p, const evpq_query *query, evpq_result_fn *on_result,
-                    void *user)
-{
-    assert_ptr_equal(p, &pool);
-    snprintf(asked.sql, sizeof(asked.sql), "%s", query->sql);
-    asked.last = query->params_count ? query->params[query->params_count - 1] : evpq_null();
-    asked.on_result = on_result;
-    asked.user = user;
-    *out = &op;
-    return EVPQ_OK;
-}
-
-void evpq__pool_ref(struct evpq_pool *p)
-{
-    p->refs++;
-}
-
-void evpq__pool_unref(struct evpq_pool *p)
-{
-    p->refs--;
-}
+#include "support/fake_pool.h"
 
 /* Rows of one column of text, "value"; NULL is SQL NULL. */
 static void answer(int rows, const char *const *values)
@@ -67,8 +34,7 @@ static void answer(int rows, const char *const *values)
     }
     struct evpq_result *result = evpq__result_new(pg, NULL);
     assert_non_null(result);
-    asked.on_result(result, NULL, asked.user);
-    evpq_result_free(result);
+    fake_answer(fake_asked(), result);
 }
 
 static void answer_rows(int rows)
@@ -88,7 +54,7 @@ static void answer_error_at(uint32_t position)
                                                          .hint = "hint",
                                                          .constraint = "constraint",
                                                          .position = position});
-    asked.on_result(NULL, &error, asked.user);
+    fake_answer_error(fake_asked(), &error);
     evpq__error_clear(&error);
 }
 
@@ -122,10 +88,11 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
 static evpq_pager *open_pager(const char *sql, const char *order_by, const char *after)
 {
     evpq_pager *pager = NULL;
-    assert_int_equal(evpq_pager_open(&pager, &pool,
-                                     EVPQ_PAGER_OPTIONS(.sql = sql, .order_by = order_by,
-                                                        .page_size = 2, .after = after)),
-                     EVPQ_OK);
+    assert_int_equal(
+        evpq_pager_open(&pager, &fake_pool,
+                        EVPQ_PAGER_OPTIONS(.sql = sql, .order_by = order_by, .page_size = 2,
+                                           .after = after, .assume_unique = order_by != NULL)),
+        EVPQ_OK);
     return pager;
 }
 
@@ -137,9 +104,8 @@ static void next(evpq_pager *pager)
 static int begin(void **state)
 {
     (void)state;
-    fake_mem_reset();
-    memset(&asked, 0, sizeof(asked));
-    memset(&pool, 0, sizeof(pool));
+    fake_reset();
+    fake_pool_begin();
     memset(&seen, 0, sizeof(seen));
     return 0;
 }
@@ -147,8 +113,8 @@ static int begin(void **state)
 static int end(void **state)
 {
     (void)state;
-    assert_int_equal(fake_mem_bytes(), 0);
-    assert_int_equal(pool.refs, 0);
+    fake_pool_end();
+    fake_nothing_left();
     return 0;
 }
 
@@ -157,8 +123,8 @@ static int end(void **state)
 static void assert_offset(int64_t expected)
 {
     evpq_value value = evpq_int8(expected);
-    assert_int_equal(asked.last.type, value.type);
-    assert_memory_equal(asked.last.bytes, value.bytes, 8);
+    assert_int_equal(fake_asked()->last.type, value.type);
+    assert_memory_equal(fake_asked()->last.bytes, value.bytes, 8);
 }
 
 static void offsets_add_up_over_pages(void **state)
@@ -278,11 +244,12 @@ static void a_null_at_the_end_is_no_empty_text_to_the_next_page(void **state)
     next(pager);
     answer(3, empty);
     next(pager);
-    assert_int_equal(asked.last.type, EVPQ__OID_TEXT);
-    assert_non_null(strstr(asked.sql, "\"value\" > $1"));
+    assert_int_equal(fake_asked()->last.type, EVPQ__OID_TEXT);
+    assert_non_null(strstr(fake_asked()->sql, "\"value\" > $1"));
     answer(3, nulls);
     next(pager);
-    assert_null(strstr(asked.sql, "$1")); /* behind a NULL there is nothing to compare with */
+    assert_null(
+        strstr(fake_asked()->sql, "$1")); /* behind a NULL there is nothing to compare with */
     answer(0, nulls);
     evpq_pager_close(pager);
 }
@@ -293,9 +260,9 @@ static void a_null_at_the_end_is_no_empty_text_to_the_next_page(void **state)
 static uint32_t heard_at(evpq_pager *pager, int behind_head)
 {
     next(pager);
-    const char *own = strstr(asked.sql, "SELECT value");
+    const char *own = strstr(fake_asked()->sql, "SELECT value");
     assert_non_null(own);
-    answer_error_at((uint32_t)((int)(own - asked.sql) + behind_head));
+    answer_error_at((uint32_t)((int)(own - fake_asked()->sql) + behind_head));
     assert_int_equal(seen.code, EVPQ_ESERVER);
     return seen.position;
 }

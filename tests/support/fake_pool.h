@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_TESTS_FAKE_POOL_H
+#define EVPQ_TESTS_FAKE_POOL_H
+
+/*
+ * A pool that only remembers what it is asked, in place of lib/pool, for tests
+ * of pagers: the test answers. Needs fake_loop.c. Include it behind cmocka.h.
+ */
+
+#include <evpq/pager.h>
+
+#include "pool/pool.h"
+
+/* A query, from the moment it is asked until it is answered or stopped. */
+struct fake_query {
+    struct evpq_op op;
+    char sql[2048];
+    size_t params_count;
+    evpq_value last; /* parameter; its bytes are the pager's */
+    uint32_t timeout_ms;
+    size_t max_result_bytes;
+    bool goes_on; /* a step of an operation that is under way */
+    evpq_result_fn *on_result;
+    void *user;
+    struct evpq_result *result;
+    evpq_code stopped; /* what it was stopped with */
+};
+
+/* The pool; the last query asked, and how many there were. */
+extern struct evpq_pool fake_pool;
+struct fake_query *fake_asked(void);
+int fake_queries(void);
+
+void fake_pool_begin(void);
+/* Nobody keeps the pool, no operation is left. */
+void fake_pool_end(void);
+
+/* Answers it: `on_result` is called. Owns the result. */
+void fake_answer(struct fake_query *query, struct evpq_result *result);
+void fake_answer_error(struct fake_query *query, const struct evpq_error *error);
+
+#endif /* EVPQ_TESTS_FAKE_POOL_H */
