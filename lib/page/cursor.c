@@ -62,7 +62,7 @@ static struct pull *of_op(struct evpq_op *op)
     return evpq__container_of(op, struct pull, op);
 }
 
-static void cursor_end(struct evpq__cursor *cursor)
+void evpq__cursor_end(struct evpq__cursor *cursor)
 {
     cursor->state = CURSOR_OVER;
     evpq__snapshot_end(cursor->snapshot);
@@ -95,7 +95,7 @@ static void pull_stop(struct evpq_op *op, evpq_code why)
 {
     struct pull *pull = of_op(op);
     pull_set_error(pull, why, EVPQ_ROLLED_BACK);
-    cursor_end(pull_leave(pull));
+    evpq__cursor_end(pull_leave(pull));
 }
 
 static void pull_deliver(struct evpq_op *op)
@@ -119,7 +119,7 @@ static void pull_fail(struct pull *pull, const struct evpq_error *err)
     if (!pull->cursor)
         return; /* it was stopped */
     evpq__error_copy(&pull->op.error, err);
-    cursor_end(pull_leave(pull));
+    evpq__cursor_end(pull_leave(pull));
     evpq__op_finish(&pull->op);
 }
 
@@ -305,7 +305,7 @@ static void cursor_on_over(evpq_code why, void *user)
     if (cursor->pull)
         evpq__op_stop(&cursor->pull->op, why);
     else
-        cursor_end(cursor);
+        evpq__cursor_end(cursor);
 }
 
 static int cursor_open(struct evpq__cursor *cursor, int64_t by_us)
@@ -366,9 +366,9 @@ struct evpq__cursor *evpq__cursor_new(struct evpq_pool *pool, const struct evpq_
     return cursor;
 }
 
-int evpq__cursor_problem(const struct evpq__cursor *cursor)
+bool evpq__cursor_over(const struct evpq__cursor *cursor)
 {
-    return cursor->state == CURSOR_OVER ? EVPQ_ECLOSED : EVPQ_OK;
+    return cursor->state == CURSOR_OVER;
 }
 
 int64_t evpq__cursor_offset(const struct evpq__cursor *cursor)
@@ -383,7 +383,7 @@ void evpq__cursor_close(struct evpq__cursor *cursor)
     if (cursor->pull)
         evpq__op_stop(&cursor->pull->op, EVPQ_ECLOSED);
     else
-        cursor_end(cursor);
+        evpq__cursor_end(cursor);
     evpq__pool_unref(cursor->pool);
     evpq__free(cursor);
 }

@@ -19,8 +19,10 @@ struct evpq__cursor *evpq__cursor_new(struct evpq_pool *pool, const struct evpq_
 /* It gives its connection back. A pull on its way ends with EVPQ_ECLOSED. NULL is allowed. */
 void evpq__cursor_close(struct evpq__cursor *cursor);
 
-/* EVPQ_ECLOSED when a pull has failed, or the deadline has passed; else EVPQ_OK. */
-int evpq__cursor_problem(const struct evpq__cursor *cursor);
+/* It is over: its connection goes back to the pool. */
+void evpq__cursor_end(struct evpq__cursor *cursor);
+/* Is it? Because a pull has failed, the deadline has passed, or the pool was closed. */
+bool evpq__cursor_over(const struct evpq__cursor *cursor);
 
 /*
  * Fetches `rows` rows and one more behind the first `offset`, as an operation; one at a time. Its
