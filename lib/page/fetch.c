@@ -85,6 +85,9 @@ static size_t smaller_limit(size_t a, size_t b)
 
 static int pull_send(struct evpq__pull *pull, struct evpq_pager *pager, uint32_t timeout_ms)
 {
+    if (pager->cursor)
+        return evpq__cursor_pull(&pull->op, pager->cursor, pull->ask.offset, pull->ask.rows,
+                                 timeout_ms, pull_on_result, pull);
     size_t params_count;
     char *sql = evpq__pager_sql(pager, &pull->ask, &params_count);
     if (!sql)
@@ -157,10 +160,7 @@ static void set_failed(struct evpq_op *op, evpq_code code)
 static void pull_again(struct evpq__fetch *fetch)
 {
     struct evpq_pager *pager = fetch->pager;
-    int64_t left_us = fetch->op.deadline_us - evpq__loop_now(pager->pool->loop);
-    uint32_t left_ms = fetch->op.deadline_us == EVPQ__NO_DEADLINE ? EVPQ_NEVER
-                       : left_us < 1000                           ? 1
-                                                                  : (uint32_t)(left_us / 1000);
+    uint32_t left_ms = evpq__loop_left(pager->pool->loop, fetch->op.deadline_us);
     evpq__pull_drop(pager);
     int code = pull_start(pager, &fetch->ask, left_ms, false);
     if (code == EVPQ_OK)
@@ -207,6 +207,8 @@ static void fetch_take(struct evpq__fetch *fetch)
     if (error->code != EVPQ_OK)
         return;
     pager->pull = NULL;
+    if (pager->cursor)
+        fetch->ask.offset = evpq__cursor_offset(pager->cursor);
     if (pager->closed)
         evpq__error_set(error, EVPQ_ECLOSED, EVPQ_ROLLED_BACK, "the pager was closed");
     else if (pull->result)
@@ -228,6 +230,8 @@ static void fetch_deliver(struct evpq_op *op)
     bool good = op->error.code == EVPQ_OK;
     if (good)
         pull_ahead(pager, &fetch->ask, &fetch->page);
+    else if (pager->cursor)
+        evpq__cursor_end(pager->cursor);
     fetch->on_page(good ? &fetch->page : NULL, good ? NULL : &op->error, fetch->user);
 }
 
@@ -324,6 +328,8 @@ int evpq__fetch_start(evpq_op **out, struct evpq_pager *pager, const struct evpq
     uint32_t timeout_ms;
     if (!evpq__pager_timeout(pager, &timeout_ms))
         return EVPQ_ETIMEOUT;
+    if (pager->cursor && evpq__cursor_over(pager->cursor))
+        return EVPQ_ECLOSED;
     struct evpq__fetch *fetch = evpq__alloc(sizeof(*fetch));
     if (!fetch)
         return EVPQ_ENOMEM;

@@ -118,7 +118,7 @@ void evpq__page_take(struct evpq_page *page, struct evpq_pager *pager, const str
     }
     evpq__result_show(result, shown, columns_shown - hidden_columns(pager), reversed);
     *page = (struct evpq_page){.pager = pager, .result = result};
-    page->has_next = ask->backward ? began_inside : rows > shown;
+    page->has_next = ask->backward && !pager->cursor ? began_inside : rows > shown;
     page->has_prev = reversed ? rows > shown : keys ? began_inside : ask->offset > 0;
 }
 

@@ -19,7 +19,10 @@
 #include "base/mem.h"
 #include "page/pager.h"
 
-enum { PAGE_PARAMS = 2 * EVPQ__KEYS_MAX }; /* where it begins, and where the walk ends */
+enum {
+    PAGE_PARAMS = 2 * EVPQ__KEYS_MAX, /* where it begins, and where the walk ends */
+    CURSOR_WALK_MS = 3600000,
+};
 
 void evpq__place_free(struct evpq__place *place)
 {
@@ -140,6 +143,19 @@ static bool pager_init(struct evpq_pager *pager, struct evpq__pager_setup *setup
            (!options->until || pager->until);
 }
 
+/* Its time begins. False without memory. */
+static bool pager_start(struct evpq_pager *pager, uint32_t walk_ms)
+{
+    bool holds = pager->mode == EVPQ_PAGES_CURSOR;
+    if (walk_ms == 0)
+        walk_ms = holds ? CURSOR_WALK_MS : EVPQ_NEVER;
+    pager->deadline_us = evpq__loop_deadline(pager->pool->loop, walk_ms);
+    if (holds)
+        pager->cursor = evpq__cursor_new(pager->pool, &pager->paged, &pager->keyset, pager->params,
+                                         pager->format, pager->deadline_us);
+    return !holds || pager->cursor;
+}
+
 int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options *options)
 {
     if (!out || !pool)
@@ -160,10 +176,12 @@ int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options 
     evpq__free(setup.columns);
     if (code != EVPQ_OK)
         return code;
-    uint32_t walk_ms = setup.options.walk_timeout_ms;
-    pager->deadline_us = evpq__loop_deadline(pool->loop, walk_ms ? walk_ms : EVPQ_NEVER);
     evpq__pool_ref(pool);
     pager->pool = pool;
+    if (!pager_start(pager, setup.options.walk_timeout_ms)) {
+        evpq__pager_unref(pager);
+        return EVPQ_ENOMEM;
+    }
     *out = pager;
     return EVPQ_OK;
 }
@@ -299,9 +317,12 @@ int evpq_pager_first(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, vo
 
 int evpq_pager_last(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, void *user)
 {
-    if (!may_ask(pager, on_page) || pager->until || evpq__pager_keys(pager) == 0)
+    bool counts = evpq_pager_mode(pager) == EVPQ_PAGES_OFFSET;
+    if (!may_ask(pager, on_page) || pager->until || counts)
         return EVPQ_EINVALID;
     struct evpq__ask ask = {.backward = true, .rows = pager->page_size};
+    if (pager->cursor)
+        ask.offset = EVPQ__CURSOR_LAST;
     return evpq__fetch_start(out, pager, &ask, on_page, user);
 }
 
@@ -314,6 +335,8 @@ void evpq_pager_close(evpq_pager *pager)
         evpq__fetch_close(pager->fetch);
     else
         evpq__pull_drop(pager);
+    evpq__cursor_close(pager->cursor);
+    pager->cursor = NULL;
     evpq__asides_close(pager);
     evpq__pager_unref(pager);
 }
@@ -322,6 +345,8 @@ void evpq_pager_close(evpq_pager *pager)
 
 static const char *token_of(const struct evpq_pager *pager, struct evpq__place *place)
 {
+    if (pager->mode == EVPQ_PAGES_CURSOR)
+        return NULL;
     if (place && !place->token)
         (void)evpq__token_encode(&place->token, &pager->walk, &place->position, time(NULL));
     return place ? place->token : NULL;

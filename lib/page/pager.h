@@ -8,6 +8,7 @@
  * pages.
  */
 
+#include "page/cursor.h"
 #include "page/failure.h"
 #include "page/options.h"
 #include "pg/result.h"
@@ -75,6 +76,7 @@ struct evpq_pager {
     struct evpq__place *until;           /* NULL: to the end */
     struct evpq__fetch *fetch;           /* the page on its way, or NULL */
     struct evpq__pull *pull;             /* for the fetch, or ahead of it; or NULL */
+    struct evpq__cursor *cursor;         /* of cursor pages; else NULL */
     struct evpq__list asides;
 };
 

@@ -67,15 +67,6 @@ static char *page_sql(const struct evpq__proof *p, uint32_t rows)
     return evpq__keyset_sql(&paged, &p->shown, &from_the_start);
 }
 
-/* What is left until the deadline. */
-static uint32_t left_ms(const struct evpq__proof *p)
-{
-    if (p->ask.deadline_us == EVPQ__NO_DEADLINE)
-        return EVPQ_NEVER;
-    int64_t ms = (p->ask.deadline_us - evpq__loop_now(p->ask.pool->loop)) / 1000;
-    return ms < 1 ? 1 : ms < EVPQ_NEVER ? (uint32_t)ms : EVPQ_NEVER - 1;
-}
-
 /* ---- the end ---- */
 
 static void proof_free(struct evpq__proof *p)
@@ -116,11 +107,12 @@ static void proof_on_result(evpq_result *result, const evpq_error *err, void *us
 
 static int ask(struct evpq__proof *p, const char *sql, const evpq_value *params, size_t count)
 {
-    return evpq_lease_query(&p->op, p->lease,
-                            EVPQ_QUERY(sql, .params = params, .params_count = count,
-                                       .timeout_ms = left_ms(p), .format = EVPQ_BINARY,
-                                       .max_result_bytes = ANSWER_BYTES),
-                            proof_on_result, p);
+    return evpq_lease_query(
+        &p->op, p->lease,
+        EVPQ_QUERY(sql, .params = params, .params_count = count,
+                   .timeout_ms = evpq__loop_left(p->ask.pool->loop, p->ask.deadline_us),
+                   .format = EVPQ_BINARY, .max_result_bytes = ANSWER_BYTES),
+        proof_on_result, p);
 }
 
 /* Takes the statement of a page, which may be NULL: there was no memory. */
@@ -364,7 +356,8 @@ static void proof_on_acquired(evpq_lease *lease, const evpq_error *err, void *us
 /* It may wait as long as a query of the pool. */
 static int acquire(struct evpq__proof *p)
 {
-    uint32_t left = left_ms(p), wait = p->ask.pool->options.acquire_timeout_ms;
+    uint32_t left = evpq__loop_left(p->ask.pool->loop, p->ask.deadline_us),
+             wait = p->ask.pool->options.acquire_timeout_ms;
     if (wait == 0)
         wait = evpq__pool_half(left);
     return evpq_pool_acquire(

@@ -126,6 +126,10 @@ struct evpq_lease {
     int64_t since_us;
     bool overdue; /* and told so */
     char tag[EVPQ__TAG_SIZE];
+    /* The pool that closes has taken its connection away; all that may be done is to release it.
+     * For who lends it from us: nobody else is told. */
+    void (*on_taken)(struct evpq_lease *lease, void *user);
+    void *on_taken_user;
 };
 
 /* pool.c: membership. */
