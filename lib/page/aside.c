@@ -17,7 +17,8 @@ struct aside {
     struct evpq__node node;   /* of pager->asides */
     struct evpq_pager *pager; /* a reference */
     struct evpq_op *op;
-    evpq_count count; /* kind: 0 for an explanation */
+    size_t head; /* characters of its query in front of the user's statement */
+    evpq_count count;
     uint64_t bound;
     evpq_count_fn *on_count;
     evpq_explain_fn *on_explained;
@@ -96,7 +97,7 @@ static bool aside_failed(const struct aside *aside, const evpq_error *err,
                          struct evpq_error *failure)
 {
     if (err)
-        evpq__error_copy(failure, err);
+        evpq__failure_take(failure, err, &aside->pager->paged, aside->head);
     else if (aside->pager->closed)
         evpq__error_set(failure, EVPQ_ECLOSED, EVPQ_ROLLED_BACK, "the pager was closed");
     return failure->code != EVPQ_OK;
@@ -133,7 +134,7 @@ static void count_on_result(evpq_result *result, const evpq_error *err, void *us
     aside_free(aside);
 }
 
-static char *count_sql(const struct aside *aside)
+static char *count_sql(struct aside *aside)
 {
     char end[64] = "\n) AS evpq_page";
     const char *start = "SELECT pg_catalog.count(*) FROM (\n";
@@ -149,6 +150,7 @@ static char *count_sql(const struct aside *aside)
         start = "EXPLAIN (FORMAT JSON) SELECT * FROM (\n";
         break;
     }
+    aside->head = strlen(start);
     return join((const char *[]){start, aside->pager->sql, end}, 3);
 }
 
@@ -225,11 +227,13 @@ int evpq_pager_explain(evpq_op **out, evpq_pager *pager, unsigned flags,
     size_t params_count;
     struct evpq__ask ask = evpq__pager_next_ask(pager);
     aside->statement = evpq__pager_sql(pager, &ask, &params_count);
-    char *sql = NULL;
+    char start[64], *sql = NULL;
+    size_t length = (size_t)snprintf(start, sizeof(start), "EXPLAIN (%sFORMAT %s) ",
+                                     flags & EVPQ_EXPLAIN_ANALYZE ? "ANALYZE, " : "",
+                                     flags & EVPQ_EXPLAIN_JSON ? "JSON" : "TEXT");
+    size_t head = evpq__pager_head(pager, &ask);
+    aside->head = head == EVPQ__NO_HEAD ? head : length + head;
     if (aside->statement)
-        sql = join((const char *[]){"EXPLAIN (", flags & EVPQ_EXPLAIN_ANALYZE ? "ANALYZE, " : "",
-                                    "FORMAT ", flags & EVPQ_EXPLAIN_JSON ? "JSON" : "TEXT", ") ",
-                                    aside->statement},
-                   6);
+        sql = join((const char *[]){start, aside->statement}, 2);
     return aside_ask(out, aside, sql, params_count, explain_on_result);
 }

@@ -56,7 +56,7 @@ static void answer(struct fake_query *query, char first, int rows)
 static struct seen {
     int calls;
     evpq_code code;
-    uint32_t rows;
+    uint32_t rows, position;
     char first;
     int asked_before; /* queries that had been asked when it was told */
     evpq_pager *close;
@@ -293,6 +293,7 @@ static void on_count(const evpq_count *count, const evpq_error *err, void *user)
     (void)user;
     seen.calls++;
     seen.code = evpq_error_code(err);
+    seen.position = evpq_error_position(err);
     if (count)
         seen.count = *count;
 }
@@ -352,6 +353,45 @@ static void a_count_that_cannot_be_is_refused(void **state)
     evpq_pager_close(pager);
 }
 
+/* An error in the user's fifth character. */
+static void fail_at_fifth(void)
+{
+    const char *own = strstr(fake_asked()->sql, "SELECT value");
+    struct evpq_error error = {0};
+    evpq__error_set_report(
+        &error, EVPQ_ESERVER, EVPQ_ROLLED_BACK,
+        &(struct evpq__server_report){.message = "no",
+                                      .position = (uint32_t)(own - fake_asked()->sql) + 5});
+    fake_answer_error(fake_asked(), &error);
+    evpq__error_clear(&error);
+    assert_int_equal(seen.code, EVPQ_ESERVER);
+}
+
+static void on_explained(const evpq_explanation *explanation, const evpq_error *err, void *user);
+
+static void an_error_is_placed_in_the_users_statement(void **state)
+{
+    (void)state;
+    evpq_pager *pager = open_ahead(0);
+    for (int kind = EVPQ_COUNT_EXACT; kind <= EVPQ_COUNT_ESTIMATE; kind++) {
+        assert_int_equal(evpq_pager_count(NULL, pager, (evpq_count_kind)kind,
+                                          kind == EVPQ_COUNT_BOUNDED, on_count, NULL),
+                         EVPQ_OK);
+        fail_at_fifth();
+        assert_int_equal(seen.position, 5);
+    }
+    assert_int_equal(evpq_pager_explain(NULL, pager, EVPQ_EXPLAIN_JSON, on_explained, NULL),
+                     EVPQ_OK);
+    fail_at_fifth();
+    assert_int_equal(seen.position, 5);
+    ask(pager);
+    answer(fake_asked(), 'a', 3);
+    assert_int_equal(evpq_pager_explain(NULL, pager, 0, on_explained, NULL), EVPQ_OK);
+    fail_at_fifth();
+    assert_int_equal(seen.position, 0); /* there may be copies */
+    evpq_pager_close(pager);
+}
+
 static void a_count_is_closed_with_its_pager_and_fails_as_its_query(void **state)
 {
     (void)state;
@@ -374,6 +414,7 @@ static void on_explained(const evpq_explanation *explanation, const evpq_error *
     (void)user;
     seen.calls++;
     seen.code = evpq_error_code(err);
+    seen.position = evpq_error_position(err);
     if (!explanation)
         return;
     snprintf(seen.statement, sizeof(seen.statement), "%s", explanation->statement);
@@ -479,6 +520,7 @@ int main(void)
         TEST(closed_before_a_page_that_was_there_is_told),
         TEST(a_cancelled_fetch_may_be_asked_for_again),
         TEST(counts_say_which_they_are),
+        TEST(an_error_is_placed_in_the_users_statement),
         TEST(a_count_that_cannot_be_is_refused),
         TEST(a_count_is_closed_with_its_pager_and_fails_as_its_query),
         TEST(an_explanation_is_of_the_next_page),
