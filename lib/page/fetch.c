@@ -14,11 +14,8 @@
  * A pull that was sent ahead and fails is nobody's error: the fetch sends
  * another, with the time that it has itself.
  */
-#include <string.h>
-
 #include "base/mem.h"
 #include "page/pager.h"
-#include "page/proof.h"
 
 struct evpq__fetch {
     struct evpq_op op;
@@ -268,7 +265,7 @@ static bool wants_proof(const struct evpq_pager *pager)
 static void take_facts(struct evpq_pager *pager, const struct evpq__proof_facts *facts)
 {
     pager->proven = true;
-    memcpy(pager->composite, facts->composite, sizeof(pager->composite));
+    pager->facts = *facts;
 }
 
 static void fetch_proven(void *user, const struct evpq__proof_facts *facts, struct evpq_error *err)

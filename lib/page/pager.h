@@ -11,6 +11,7 @@
 #include "page/cursor.h"
 #include "page/failure.h"
 #include "page/options.h"
+#include "page/proof.h"
 #include "pg/result.h"
 #include "pool/pool.h"
 
@@ -69,8 +70,8 @@ struct evpq_pager {
     evpq_format format;
     size_t prefetch_bytes;
     bool assume_unique, require_index;
-    bool proven;                    /* as far as it was asked for; and composite is known */
-    bool composite[EVPQ__KEYS_MAX]; /* keys whose type is composite */
+    bool proven; /* as far as it was asked for: there are facts */
+    struct evpq__proof_facts facts;
 
     struct evpq__place *before, *behind; /* NULL: not known, or the start of the walk */
     struct evpq__place *until;           /* NULL: to the end */

@@ -223,8 +223,10 @@ static void take_verdict(struct evpq__proof *p, struct evpq_result *result, stru
         set_not_understood(err);
         return;
     }
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        p->facts.types[i] = (uint32_t)p->types[i];
         p->facts.composite[i] = composite.data[i] == '1';
+    }
     if (p->ask.unique && strcmp(why.data, EVPQ__VERDICT_TOTAL) != 0)
         evpq__verdict_set_partial(err, why.data, none == EVPQ_OK ? of.data : NULL);
     else if (p->ask.index && sorts)
@@ -396,19 +398,25 @@ void evpq__proof_stop(struct evpq__proof *p, evpq_code why)
 
 /* ---- what is known already ---- */
 
-enum { PROVEN_UNIQUE = 1, PROVEN_INDEX = 2 };
+/* As the pool remembers it. */
+struct remembered {
+    uint8_t unique, index;
+    struct evpq__proof_facts facts;
+};
+_Static_assert(sizeof(struct remembered) <= EVPQ__MEMO_VALUE, "a proof fits into a memo");
 
 bool evpq__proof_recall(struct evpq__proof_facts *facts, struct evpq_pool *pool,
                         const unsigned char digest[EVPQ__MEMO_KEY], bool unique, bool index)
 {
     unsigned char value[EVPQ__MEMO_VALUE];
+    struct remembered known;
     if (pool->state != EVPQ__POOL_OPEN ||
         !evpq__memo_get(pool->memo, digest, value, evpq__loop_now(pool->loop)))
         return false;
-    if ((unique && !(value[0] & PROVEN_UNIQUE)) || (index && !(value[0] & PROVEN_INDEX)))
+    memcpy(&known, value, sizeof(known));
+    if ((unique && !known.unique) || (index && !known.index))
         return false;
-    for (size_t i = 0; i < EVPQ__KEYS_MAX; i++)
-        facts->composite[i] = value[1] >> i & 1;
+    *facts = known.facts;
     return true;
 }
 
@@ -416,10 +424,9 @@ void evpq__proof_remember(struct evpq_pool *pool, const unsigned char digest[EVP
                           bool unique, bool index, const struct evpq__proof_facts *facts)
 {
     unsigned char value[EVPQ__MEMO_VALUE] = {0};
+    const struct remembered known = {.unique = unique, .index = index, .facts = *facts};
     if (pool->state != EVPQ__POOL_OPEN)
         return;
-    value[0] = (unsigned char)((unique ? PROVEN_UNIQUE : 0) | (index ? PROVEN_INDEX : 0));
-    for (size_t i = 0; i < EVPQ__KEYS_MAX; i++)
-        value[1] |= (unsigned char)(facts->composite[i] << i);
+    memcpy(value, &known, sizeof(known));
     evpq__memo_put(&pool->memo, digest, value, evpq__loop_now(pool->loop));
 }

@@ -21,8 +21,11 @@ struct evpq__proof_ask {
     int64_t deadline_us;      /* of evpq__loop_now(); all steps within it */
 };
 
+/* Of each key. What is remembered may be of a table that has been changed since: a fact about a
+ * type holds for values of that type. */
 struct evpq__proof_facts {
-    bool composite[EVPQ__KEYS_MAX]; /* keys whose type is composite: NULL tests look into them */
+    uint32_t types[EVPQ__KEYS_MAX];
+    bool composite[EVPQ__KEYS_MAX]; /* NULL tests look into values of this type */
 };
 
 /* Facts, or NULL and an error (to be moved from). Once, from the loop, never before start() has

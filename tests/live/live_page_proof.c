@@ -751,7 +751,7 @@ static void what_was_proven_is_known_to_the_next_pager(void **state)
     struct live live;
     const unsigned char walk[EVPQ__MEMO_KEY] = {1}, other[EVPQ__MEMO_KEY] = {2};
     const struct evpq__proof_facts facts = {.composite = {1, 0, 0, 0, 0, 0, 0, 1}};
-    struct evpq__proof_facts known = {{0}};
+    struct evpq__proof_facts known = {.composite = {0}};
     live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
     assert_false(evpq__proof_recall(&known, live.pool, walk, false, false));
     for (int proven = 0; proven < 4; proven++) {

@@ -94,6 +94,8 @@ static void write_once(struct writer *writer, PGconn *conn)
     writer->statements++;
     writer->failures += PQresultStatus(result) != PGRES_COMMAND_OK;
     PQclear(result);
+    if (PQtransactionStatus(conn) != PQTRANS_IDLE) /* it was told between BEGIN and ROLLBACK */
+        PQclear(PQexec(conn, "ROLLBACK"));
 }
 
 /* Two that wait for each other are told so by the server (40P01): that is not looked at. */
