@@ -21,7 +21,7 @@ static const evpq_secret secret = {.id = 1, .bytes = "sixteen bytes, or more", .
 
 /* Which of them were asked for. */
 static struct {
-    int walks, ranges, moves, pages;
+    int walks, ranges, moves, cursors, pages;
 } figures;
 
 static uint32_t some_page_size(void)
@@ -292,6 +292,25 @@ static void check_moves(struct live *live, const struct question *q)
     step_clear(&step);
 }
 
+/* ---- at one moment ---- */
+
+static bool is_idle(struct live *live, void *arg)
+{
+    (void)arg;
+    evpq_pool_stats stats = live_stats(live);
+    return stats.busy == 0 && stats.cleaning == 0;
+}
+
+static void check_cursor(struct live *live, struct question *q)
+{
+    q->options.mode = EVPQ_PAGES_CURSOR;
+    q->options.prefetch_bytes = 0;
+    check_walk(live, q, one_in(2), false);
+    live_until(live, is_idle, NULL, 10. * live_slow()); /* its locks are gone */
+    figures.walks--;
+    figures.cursors++;
+}
+
 /* ---- all of it ---- */
 
 static void check_table(struct live *live)
@@ -306,6 +325,8 @@ static void check_table(struct live *live)
         if (one_in(3))
             q.options.mode = EVPQ_PAGES_OFFSET;
         check_moves(live, &q);
+        if (!strstr(q.options.sql, "FOR SHARE")) /* its transaction is read-only */
+            check_cursor(live, &q);
         PQclear(q.expected);
     }
 }
