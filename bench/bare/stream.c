@@ -35,7 +35,7 @@ void bare_stream(const struct bench_options *options)
             continue;
         }
         PGresult *result = PQgetResult(pg);
-        int status = PQresultStatus(result);
+        int status = (int)PQresultStatus(result);
         if (!result)
             over = true;
         else if (status != PGRES_SINGLE_TUPLE && status != TUPLES_CHUNK &&
