@@ -152,7 +152,8 @@ void bench_meter_print(const struct bench_meter *meter, uint64_t operations)
     bench_print("wall_s", (double)meter->wall_ns / 1e9);
     bench_print("per_s", (double)operations / ((double)meter->wall_ns / 1e9));
     bench_print("cpu_us", (double)meter->cpu_ns / 1e3 * each);
-    bench_print("rss_mb", peak_rss_mb());
+    if (peak_rss_mb() > 0) /* else there is no /proc */
+        bench_print("rss_mb", peak_rss_mb());
     if (meter->rows) {
         bench_print("rows_per_s", (double)meter->rows / ((double)meter->wall_ns / 1e9));
         bench_print("cpu_ns_per_row", (double)meter->cpu_ns / (double)meter->rows);
