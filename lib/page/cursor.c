@@ -208,7 +208,7 @@ static void on_fetched(evpq_result *result, const evpq_error *err, void *user)
 static bool send(struct pull *pull, evpq_query *query, evpq_result_fn *on_result)
 {
     query->size = sizeof(*query);
-    query->timeout_ms = evpq__time_left(pull->pool->loop, pull->op.deadline_us);
+    query->timeout_ms = evpq__loop_left(pull->pool->loop, pull->op.deadline_us);
     query->server_timeout = EVPQ_OFF; /* it would end with the first of them */
     evpq__op_ref(&pull->op);
     int code = evpq_lease_query(NULL, evpq__snapshot_lease(pull->cursor->snapshot), query,

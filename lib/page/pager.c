@@ -120,6 +120,8 @@ static bool pager_init(struct evpq_pager *pager, struct evpq__pager_setup *setup
     pager->timeout_ms = options->timeout_ms;
     pager->format = options->format;
     pager->prefetch_bytes = options->prefetch_bytes;
+    pager->assume_unique = options->assume_unique;
+    pager->require_index = options->require_index;
     pager->columns = setup->columns;
     setup->columns = NULL;
     pager->sql = evpq__strdup(options->sql);
@@ -207,6 +209,16 @@ static size_t add_params(evpq_value *params, size_t count, const struct evpq__pl
     return count;
 }
 
+/* Which keys are of a composite type: as was found out of that type, or as may be. */
+static void find_composites(const struct evpq_pager *pager, const struct evpq__place *place,
+                            bool composite[EVPQ__KEYS_MAX])
+{
+    for (size_t i = 0; place && i < evpq__pager_keys(pager); i++) {
+        bool known = pager->proven && place->position.keys[i].type == pager->facts.types[i];
+        composite[i] = known ? pager->facts.composite[i] : place->position.rows[i];
+    }
+}
+
 /* Leading keys that are the same in both, as far as their bytes tell; not all of them. */
 static size_t shared_keys(const struct evpq__position *a, const struct evpq__position *b,
                           size_t keys)
@@ -229,23 +241,26 @@ char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, siz
     }
     const struct evpq__position *from = ask->from ? &ask->from->position : NULL;
     const struct evpq__position *until = pager->until ? &pager->until->position : NULL;
+    bool composite[EVPQ__KEYS_MAX], until_composite[EVPQ__KEYS_MAX];
+    find_composites(pager, ask->from, composite);
+    find_composites(pager, pager->until, until_composite);
     *count = add_params(pager->params, *count, ask->from, keys);
     *count = add_params(pager->params, *count, pager->until, keys);
     return (ask->sample ? evpq__sample_sql : evpq__keyset_sql)(
         &pager->paged, &pager->keyset,
         &(struct evpq__cut){.backward = ask->backward,
                             .inclusive = ask->inclusive,
-                            .rows = from ? from->rows : NULL,
+                            .rows = from ? composite : NULL,
                             .nulls = from ? from->nulls : NULL,
                             .until_nulls = until ? until->nulls : NULL,
-                            .until_rows = until ? until->rows : NULL,
+                            .until_rows = until ? until_composite : NULL,
                             .until_shared = from && until ? shared_keys(from, until, keys) : 0});
 }
 
 size_t evpq__pager_head(const struct evpq_pager *pager, const struct evpq__ask *ask)
 {
     bool may_repeat = evpq__pager_keys(pager) && (ask->from || pager->until);
-    return may_repeat ? 0 : evpq__page_head(&pager->paged, &pager->keyset);
+    return may_repeat ? EVPQ__NO_HEAD : evpq__page_head(&pager->paged, &pager->keyset);
 }
 
 struct evpq__ask evpq__pager_next_ask(const struct evpq_pager *pager)

@@ -45,14 +45,6 @@ bool evpq__snapshot_id_valid(const char *id)
     return length > 0 && length < EVPQ__SNAPSHOT_ID && id[length] == '\0';
 }
 
-uint32_t evpq__time_left(struct evpq__loop *loop, int64_t deadline_us)
-{
-    if (deadline_us == EVPQ__NO_DEADLINE)
-        return EVPQ_NEVER;
-    int64_t left_ms = (deadline_us - evpq__loop_now(loop)) / 1000;
-    return left_ms < 1 ? 1 : left_ms >= EVPQ_NEVER ? EVPQ_NEVER - 1 : (uint32_t)left_ms;
-}
-
 static void snapshot_unref(struct evpq__snapshot *snapshot)
 {
     if (--snapshot->refs > 0)
@@ -139,7 +131,7 @@ static void step_start(struct evpq__snapshot *snapshot, const char *sql, evpq_re
     evpq_query query = {
         .size = sizeof(query),
         .sql = sql,
-        .timeout_ms = evpq__time_left(snapshot->pool->loop, snapshot->open_by_us),
+        .timeout_ms = evpq__loop_left(snapshot->pool->loop, snapshot->open_by_us),
         .format = EVPQ_TEXT,
         .server_timeout = EVPQ_OFF, /* it would be a transaction of its own, around BEGIN */
     };
@@ -209,7 +201,7 @@ int evpq__snapshot_open(struct evpq__snapshot **out, struct evpq_pool *pool,
     evpq__timer_init(&snapshot->limit, snapshot_on_limit);
     evpq_acquire_options acquire = {
         .size = sizeof(acquire),
-        .timeout_ms = evpq__time_left(pool->loop, snapshot->open_by_us),
+        .timeout_ms = evpq__loop_left(pool->loop, snapshot->open_by_us),
         .tag = options->tag,
     };
     int code = evpq_pool_acquire(&snapshot->acquire, pool, &acquire, on_acquired, snapshot);

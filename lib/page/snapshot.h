@@ -44,7 +44,4 @@ void evpq__snapshot_end(struct evpq__snapshot *snapshot);
 /* May a name be written into SQL? Only hexadecimal digits and dashes may. */
 bool evpq__snapshot_id_valid(const char *id);
 
-/* What a deadline leaves, as a timeout of at least 1 ms. */
-uint32_t evpq__time_left(struct evpq__loop *loop, int64_t deadline_us);
-
 #endif /* EVPQ_LIB_PAGE_SNAPSHOT_H */

@@ -255,7 +255,7 @@ static void on_sample(evpq_result *result, const evpq_error *err, void *user)
         ;
     else if (err) {
         struct evpq_error own = {0};
-        evpq__page_failed(scan->front, 0, err, &own);
+        evpq__failure_take(&own, err, &scan->front->paged, EVPQ__NO_HEAD);
         evpq__scan_fail(scan, &own);
         evpq__error_clear(&own);
     } else if (!evpq__ranges_cut(scan, result->pg)) {
