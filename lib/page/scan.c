@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- *     NEW ---> CUTTING ---> RUNNING ---> DONE
- *                 \            \
- *                  +------------+---> FAILED ---> OVER      the error has been told
+ *     NEW ---> [PROVING] ---> CUTTING ---> RUNNING ---> DONE
+ *                  \             \            \
+ *                   +-------------+------------+---> FAILED ---> OVER      the error has been told
  *
  * Workers fetch pages as *chunks*; a wait, an operation, hands them over one at
  * a time. With a page its range moves on: what is left of it is what its user

@@ -61,6 +61,7 @@ struct evpq__worker {
 
 enum evpq__scan_state {
     EVPQ__SCAN_NEW,
+    EVPQ__SCAN_PROVING, /* that its order is total */
     EVPQ__SCAN_CUTTING, /* the first worker opens its snapshot and takes the sample */
     EVPQ__SCAN_RUNNING,
     EVPQ__SCAN_DONE,   /* all has been handed over */
@@ -78,6 +79,8 @@ struct evpq_scan {
     struct evpq_pager *front; /* fetches nothing: it stands around the page handed over */
     struct evpq__worker *workers;
     uint32_t worker_count;
+    struct evpq__proof_ask question;
+    struct evpq__proof *proof;  /* under way, or NULL; then it has a reference */
     struct evpq__range *ranges; /* `range_room` of them */
     uint32_t range_count, range_room, range_limit;
     uint32_t next_free; /* ranges are taken in order */
@@ -102,7 +105,7 @@ void evpq__chunk_free(struct evpq__chunk *chunk);
 
 /* worker.c */
 
-/* The first worker begins. */
+/* The order is proven, if need be; then the first worker begins. */
 void evpq__workers_start(struct evpq_scan *scan);
 /* Workers fetch what they may, take ranges, and end when there are none. */
 void evpq__workers_drive(struct evpq_scan *scan);

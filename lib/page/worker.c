@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The workers of a scan. The first one exports its snapshot and takes the
- * sample that cuts the order into ranges; then the others import the snapshot.
- * Each takes one range after another and pages through it.
+ * The workers of a scan. When the order is proven to be total the first one
+ * exports its snapshot and takes the sample that cuts the order into ranges;
+ * then the others import the snapshot. Each takes one range after another and
+ * pages through it.
  *
  *     NEW ---> OPENING ---> [SAMPLING] ---> READY <===> FETCHING
  *                 \             \             |            |
@@ -27,6 +28,10 @@ static void worker_end(struct evpq__worker *worker)
 
 void evpq__workers_end(struct evpq_scan *scan)
 {
+    struct evpq_error ignored = {0};
+    if (scan->proof)
+        evpq__proof_stop(scan->proof, EVPQ_ECLOSED, &ignored);
+    evpq__error_clear(&ignored);
     for (uint32_t i = 0; i < scan->worker_count; i++)
         worker_end(&scan->workers[i]);
 }
@@ -197,19 +202,23 @@ static void worker_on_over(evpq_code why, void *user)
     evpq__error_clear(&err);
 }
 
+/* Of a step before the first page. */
+static int64_t step_deadline(const struct evpq_scan *scan)
+{
+    uint32_t ms = scan->front->timeout_ms;
+    int64_t at_us =
+        evpq__loop_deadline(scan->pool->loop, ms ? ms : scan->pool->options.query_timeout_ms);
+    return at_us < scan->deadline_us ? at_us : scan->deadline_us;
+}
+
 static int worker_open(struct evpq__worker *worker, const char *import,
                        evpq__snapshot_opened_fn *on_opened)
 {
     struct evpq_scan *scan = worker->scan;
-    uint32_t timeout_ms;
-    if (!evpq__pager_timeout(scan->front, &timeout_ms))
-        return EVPQ_ETIMEOUT;
-    if (timeout_ms == 0)
-        timeout_ms = scan->pool->options.query_timeout_ms;
     struct evpq__snapshot_options options = {
         .import = import,
         .export = !import && scan->worker_count > 1,
-        .open_by_us = evpq__loop_deadline(scan->pool->loop, timeout_ms),
+        .open_by_us = step_deadline(scan),
         .deadline_us = scan->deadline_us,
         .tag = "evpq scan",
     };
@@ -270,9 +279,6 @@ static int ask_sample(struct evpq_scan *scan)
 {
     struct evpq__worker *first = &scan->workers[0];
     struct evpq_pager *pager = first->pager;
-    uint32_t timeout_ms;
-    if (!evpq__pager_timeout(pager, &timeout_ms))
-        return EVPQ_ETIMEOUT;
     if (!worker_take(first, &scan->ranges[0])) /* for the places: it is not cut yet */
         return EVPQ_ENOMEM;
     first->range = NULL;
@@ -287,7 +293,7 @@ static int ask_sample(struct evpq_scan *scan)
                         .sql = sql,
                         .params = pager->params,
                         .params_count = params_count,
-                        .timeout_ms = timeout_ms,
+                        .timeout_ms = evpq__loop_left(scan->pool->loop, step_deadline(scan)),
                         .format = pager->format};
     evpq__scan_ref(scan);
     first->state = EVPQ__WORKER_SAMPLING;
@@ -316,10 +322,60 @@ static void first_on_opened(const struct evpq_error *err, void *user)
         fail_with(scan, (evpq_code)code);
 }
 
-void evpq__workers_start(struct evpq_scan *scan)
+static void open_first(struct evpq_scan *scan)
 {
     scan->state = EVPQ__SCAN_CUTTING;
     int code = worker_open(&scan->workers[0], NULL, first_on_opened);
     if (code != EVPQ_OK)
+        fail_with(scan, (evpq_code)code);
+}
+
+static void take_facts(struct evpq_scan *scan, const struct evpq__proof_facts *facts)
+{
+    for (uint32_t i = 0; i < scan->worker_count; i++) {
+        scan->workers[i].pager->proven = true;
+        scan->workers[i].pager->facts = *facts;
+    }
+}
+
+static void on_proven(void *user, const struct evpq__proof_facts *facts, struct evpq_error *err)
+{
+    struct evpq_scan *scan = user;
+    scan->proof = NULL;
+    if (facts)
+        evpq__proof_remember(scan->pool, &scan->front->walk, true, false, facts);
+    if (!is_over(scan) && facts) {
+        take_facts(scan, facts);
+        open_first(scan);
+    } else if (!is_over(scan)) {
+        evpq__scan_fail(scan, err);
+    }
+    evpq__scan_unref(scan);
+}
+
+void evpq__workers_start(struct evpq_scan *scan)
+{
+    struct evpq_pager *front = scan->front;
+    struct evpq__proof_facts facts;
+    if (front->assume_unique) {
+        open_first(scan);
+        return;
+    }
+    if (evpq__proof_recall(&facts, scan->pool, &front->walk, true, false)) {
+        take_facts(scan, &facts);
+        open_first(scan);
+        return;
+    }
+    scan->state = EVPQ__SCAN_PROVING;
+    scan->question = (struct evpq__proof_ask){.pool = scan->pool,
+                                              .paged = &front->paged,
+                                              .keyset = &front->keyset,
+                                              .params = front->params,
+                                              .unique = true,
+                                              .deadline_us = step_deadline(scan)};
+    int code = evpq__proof_start(&scan->proof, &scan->question, on_proven, scan);
+    if (code == EVPQ_OK)
+        evpq__scan_ref(scan);
+    else
         fail_with(scan, (evpq_code)code);
 }
