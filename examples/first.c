@@ -42,7 +42,7 @@ int main(void)
         EVPQ_QUERY("SELECT 2 * $1", EVPQ_PARAMS(evpq_int8(21)), .timeout_ms = 2000);
     const evpq_pager_options *pages =
         EVPQ_PAGER_OPTIONS(.sql = "SELECT id FROM generate_series(1, 25) AS id", .order_by = "id",
-                           .page_size = 10, .timeout_ms = 2000);
+                           .assume_unique = true, .page_size = 10, .timeout_ms = 2000);
     if (evpq_pool_open(&pool, loop, EVPQ_POOL_OPTIONS(.max_size = 4)) != EVPQ_OK ||
         evpq_pool_query(NULL, pool, query, on_answer, NULL) != EVPQ_OK ||
         evpq_pager_open(&pager, pool, pages) != EVPQ_OK ||

@@ -21,29 +21,51 @@ enum ending {
     END_PIPE = 141,
 };
 
-/* The command line, read and checked. Texts are argv's, except conninfo. */
+enum explain { EXPLAIN_NOT, EXPLAIN_PLAN, EXPLAIN_ANALYZE };
+
+enum color { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };
+
+/* The command line, read and checked. Texts are argv's, except where they are allocated. */
 struct options {
     char *conninfo; /* NULL: libpq's environment; allocated, and it may hold a password */
     const char *sql;
-    const char *order_by; /* NULL: offset pages */
-    const char *columns;  /* NULL: all */
-    const char *after;    /* NULL: from the start */
-    const char *before;   /* set: backward, from there */
-    bool last;            /* backward, from the end */
-    const char *null;     /* NULL: what the format has for it */
-    evpq_value *params;   /* allocated */
+    const char *order_by;
+    const char *columns;   /* NULL: all */
+    const char *after;     /* NULL: from the start */
+    const char *before;    /* set: backward, from there */
+    char *token;           /* allocated: what a file held for after or before */
+    bool continued;        /* the token and the end of stdout belong together */
+    bool last;             /* backward, from the end */
+    const char *token_out; /* NULL: none */
+    const char *null;      /* NULL: what the format has for it */
+    evpq_value *params;    /* allocated */
     size_t params_count;
     evpq_secret secret; /* length 0: tokens are not signed; bytes are allocated */
-    uint32_t page_size;
-    uint32_t pages; /* 0: all */
+    evpq_page_mode mode;
+    bool assume_unique;
+    bool require_index;
+    bool prefetch;
+    uint32_t page_size; /* 0: what fits the terminal */
+    uint32_t pages;     /* 0: all */
     uint32_t timeout_ms;
-    uint32_t deadline_ms; /* 0: none */
+    uint32_t deadline_ms; /* 0: the default */
+    unsigned count;       /* of evpq_count_kind; 0: none */
+    uint64_t count_bound;
+    enum explain explain;
     output_fn *output;
+    enum color color_when;
+    bool color; /* what came of it */
     bool progress;
+    bool stats;
+    bool interactive;
 };
 
 /* -1 when there is something to do; else the program has said all, and ends with this number. */
 int options_read(struct options *options, int argc, char **argv);
+/* The first thing that does not go with another, as the command line calls it; NULL: none. */
+const char *options_problem(const struct options *options);
 void options_done(struct options *options);
+
+extern const char help[];
 
 #endif /* EVPQ_PAGE_OPTIONS_H */

@@ -11,7 +11,11 @@
 struct output_how {
     bool first;       /* nothing has been written yet */
     bool resumed;     /* what this is put behind has its header already */
+    bool continued;   /* it is put behind, in the same file, and that was not ended */
     const char *null; /* what stands for SQL NULL; NULL: what the format has for it */
+    bool color;
+    size_t width;  /* of the terminal; 0: none, nothing is cut */
+    uint32_t skip; /* so many columns at the left are not shown; tables only */
 };
 
 /*
@@ -22,7 +26,7 @@ typedef bool output_fn(FILE *out, const evpq_result *page, const struct output_h
 
 output_fn output_table, output_csv, output_tsv, output_ndjson, output_json;
 
-/* Ends what output_json() has begun; `any`: a page was written. */
+/* Ends what output_json() has begun; `any`: a page was written, now or before. */
 void output_json_end(FILE *out, bool any);
 
 /* pg_type.oid of the types that are not just text here. They never change. */

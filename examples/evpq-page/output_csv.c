@@ -9,11 +9,13 @@
  * the end of data.
  */
 
-static void csv_field(FILE *out, const char *data, size_t length)
+static void csv_field(FILE *out, const char *data, size_t length, const char *null)
 {
     static const bool special[256] = {[','] = true, ['"'] = true, ['\r'] = true, ['\n'] = true};
 
     bool quote = length == 2 && memcmp(data, "\\.", 2) == 0;
+    if (null && length > 0 && strlen(null) == length && memcmp(data, null, length) == 0)
+        quote = true; /* else nobody could tell it from NULL; COPY does so too */
     for (size_t i = 0; i < length && !quote; i++)
         quote = special[(unsigned char)data[i]];
     if (!quote) {
@@ -33,8 +35,9 @@ static void csv_field(FILE *out, const char *data, size_t length)
  * TSV as COPY writes its text format, so that COPY reads it (PostgreSQL manual,
  * COPY, "Text Format"): backslashes before what would end a field, \N is NULL.
  */
-static void tsv_field(FILE *out, const char *data, size_t length)
+static void tsv_field(FILE *out, const char *data, size_t length, const char *null)
 {
+    (void)null; /* "\N" cannot come: its backslash is doubled */
     static const char letters[256] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r',
                                       ['\t'] = 't', ['\v'] = 'v', ['\\'] = '\\'};
     for (size_t i = 0; i < length; i++) {
@@ -45,7 +48,7 @@ static void tsv_field(FILE *out, const char *data, size_t length)
     }
 }
 
-typedef void field_fn(FILE *out, const char *data, size_t length);
+typedef void field_fn(FILE *out, const char *data, size_t length, const char *null);
 
 static void lines(FILE *out, const evpq_result *page, const struct output_how *how, char separator,
                   field_fn *field, const char *null)
@@ -58,7 +61,7 @@ static void lines(FILE *out, const evpq_result *page, const struct output_how *h
         const char *name = evpq_result_column_name(page, column);
         if (column)
             putc_unlocked(separator, out);
-        field(out, name, strlen(name));
+        field(out, name, strlen(name), NULL);
     }
     if (header)
         putc_unlocked('\n', out);
@@ -69,7 +72,7 @@ static void lines(FILE *out, const evpq_result *page, const struct output_how *h
             if (column)
                 putc_unlocked(separator, out);
             if (evpq_result_text(page, row, column, &text) == EVPQ_OK)
-                field(out, text.data, text.length);
+                field(out, text.data, text.length, how->null);
             else
                 fputs(how->null ? how->null : null, out);
         }

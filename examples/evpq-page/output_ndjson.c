@@ -122,9 +122,10 @@ bool output_ndjson(FILE *out, const evpq_result *page, const struct output_how *
 /* One array: a line for each row, and a bracket before the first and behind the last. */
 bool output_json(FILE *out, const evpq_result *page, const struct output_how *how)
 {
-    if (how->first)
+    bool begins = how->first && !how->continued;
+    if (begins)
         putc_unlocked('[', out);
-    return rows_as_objects(out, page, how->first ? "" : ",\n ", ",\n ", "");
+    return rows_as_objects(out, page, begins ? "" : ",\n ", ",\n ", "");
 }
 
 void output_json_end(FILE *out, bool any)

@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <libsmartcols.h>
 
@@ -17,10 +15,17 @@
 /* A column is not cut below this, even where the lines are then longer than the terminal. */
 #define MIN_WIDTH 6
 
+/* Neither nothing nor a value; as pgcli has it. */
+#define NULL_TEXT "<null>"
+
+#define BOLD "\033[1m"
+#define DIM  "\033[2m"
+
 /* A page as shown: row 0 holds the names, row 1 the rule below them. */
 struct grid {
     size_t rows, columns;
-    char **cells; /* NULL where there is nothing to see */
+    uint32_t skip; /* columns of the page that are left out before the first */
+    char **cells;
     size_t *widths;
 };
 
@@ -44,16 +49,17 @@ static bool grid_set(struct grid *grid, size_t row, size_t column, const char *t
 static bool grid_fill(struct grid *grid, const evpq_result *page, const char *null)
 {
     for (uint32_t column = 0; column < grid->columns; column++) {
-        const char *name = evpq_result_column_name(page, column);
+        const char *name = evpq_result_column_name(page, grid->skip + column);
         if (!grid_set(grid, 0, column, name, strlen(name)))
             return false;
     }
     for (uint32_t row = 0; row < grid->rows - 2; row++) {
         for (uint32_t column = 0; column < grid->columns; column++) {
-            evpq_text_view text = {null, null ? strlen(null) : 0};
-            int code = evpq_result_text(page, row, column, &text);
-            if ((code == EVPQ_OK || null) &&
-                !grid_set(grid, row + 2, column, text.data, text.length))
+            evpq_text_view text;
+            int code = evpq_result_text(page, row, grid->skip + column, &text);
+            if (code != EVPQ_OK)
+                text = (evpq_text_view){null, strlen(null)};
+            if (!grid_set(grid, row + 2, column, text.data, text.length))
                 return false;
         }
     }
@@ -78,10 +84,9 @@ static void grid_fit(struct grid *grid, size_t width)
         if (grid->widths[i] <= limit)
             continue;
         grid->widths[i] = limit;
-        for (size_t row = 0; row < grid->rows; row++) {
+        for (size_t row = 0; row < grid->rows; row++)
             if (*grid_cell(grid, row, i))
                 screen_cut(*grid_cell(grid, row, i), limit);
-        }
     }
 }
 
@@ -118,7 +123,30 @@ static bool is_right(uint32_t type)
     }
 }
 
-static bool grid_print(struct grid *grid, const evpq_result *page, FILE *out)
+/* NULL: what is neither the header nor SQL NULL has none. */
+static const char *color_of(const evpq_result *page, size_t row, uint32_t column)
+{
+    if (row == 0)
+        return BOLD;
+    return row == 1 || evpq_result_is_null(page, (uint32_t)row - 2, column) ? DIM : NULL;
+}
+
+static bool grid_line(struct grid *grid, struct libscols_line *line, size_t row,
+                      const evpq_result *page, bool color)
+{
+    for (uint32_t i = 0; i < grid->columns; i++) {
+        char **cell = grid_cell(grid, row, i);
+        const char *escape = color ? color_of(page, row, grid->skip + i) : NULL;
+        if (scols_line_refer_data(line, i, *cell) != 0)
+            return false;
+        *cell = NULL; /* the line's now */
+        if (escape && scols_cell_set_color(scols_line_get_cell(line, i), escape) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool grid_print(struct grid *grid, const evpq_result *page, FILE *out, bool color)
 {
     struct libscols_table *table = scols_new_table();
     if (!table)
@@ -127,25 +155,18 @@ static bool grid_print(struct grid *grid, const evpq_result *page, FILE *out)
     scols_table_set_termforce(table, SCOLS_TERMFORCE_NEVER);
     scols_table_enable_noencoding(table, 1);
     scols_table_enable_noheadings(table, 1);
+    scols_table_enable_colors(table, color);
     scols_table_set_column_separator(table, GAP);
     scols_table_set_stream(table, out);
 
     bool good = true;
     for (uint32_t i = 0; i < grid->columns && good; i++) {
-        int flags = is_right(evpq_result_column_type(page, i)) ? SCOLS_FL_RIGHT : 0;
-        good = scols_table_new_column(table, NULL, 0, flags) != NULL;
+        uint32_t type = evpq_result_column_type(page, grid->skip + i);
+        good = scols_table_new_column(table, NULL, 0, is_right(type) ? SCOLS_FL_RIGHT : 0) != NULL;
     }
     for (size_t row = 0; row < grid->rows && good; row++) {
         struct libscols_line *line = scols_table_new_line(table, NULL);
-        good = line != NULL;
-        for (size_t i = 0; i < grid->columns && good; i++) {
-            char **cell = grid_cell(grid, row, i);
-            if (!*cell)
-                continue;
-            good = scols_line_refer_data(line, i, *cell) == 0;
-            if (good)
-                *cell = NULL; /* the line's now */
-        }
+        good = line && grid_line(grid, line, row, page, color);
     }
     good = good && scols_print_table(table) == 0;
     scols_unref_table(table);
@@ -154,8 +175,10 @@ static bool grid_print(struct grid *grid, const evpq_result *page, FILE *out)
 
 bool output_table(FILE *out, const evpq_result *page, const struct output_how *how)
 {
+    uint32_t columns = evpq_result_columns(page);
     struct grid grid = {.rows = evpq_result_rows(page) + (size_t)2,
-                        .columns = evpq_result_columns(page)};
+                        .columns = how->skip < columns ? columns - how->skip : 0,
+                        .skip = how->skip};
     if (!how->first)
         putc_unlocked('\n', out);
     if (grid.columns == 0)
@@ -163,11 +186,11 @@ bool output_table(FILE *out, const evpq_result *page, const struct output_how *h
 
     grid.cells = calloc(grid.rows * grid.columns, sizeof *grid.cells);
     grid.widths = calloc(grid.columns, sizeof *grid.widths);
-    bool good = grid.cells && grid.widths && grid_fill(&grid, page, how->null);
-    struct winsize terminal;
-    if (good && ioctl(fileno(out), TIOCGWINSZ, &terminal) == 0 && terminal.ws_col)
-        grid_fit(&grid, terminal.ws_col);
-    good = good && grid_rule(&grid) && grid_print(&grid, page, out);
+    bool good =
+        grid.cells && grid.widths && grid_fill(&grid, page, how->null ? how->null : NULL_TEXT);
+    if (good && how->width)
+        grid_fit(&grid, how->width);
+    good = good && grid_rule(&grid) && grid_print(&grid, page, out, how->color);
 
     for (size_t i = 0; grid.cells && i < grid.rows * grid.columns; i++)
         free(grid.cells[i]);

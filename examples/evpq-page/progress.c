@@ -15,15 +15,36 @@ bool progress_wanted(void)
            fstat(STDERR_FILENO, &err) != 0 || out.st_rdev != err.st_rdev;
 }
 
-static void progress_print(struct progress *progress)
+/* Seconds until the end at the present rate. False: nobody knows, as when the walk began elsewhere
+ * than at an end of the rows that were counted. */
+static bool progress_left(const struct progress *progress, double rate, uint64_t *seconds)
+{
+    const struct options *options = progress->options;
+    uint64_t total;
+    if (!count_total(progress->count, &total) || options->after || options->before || rate <= 0)
+        return false;
+    uint64_t wanted = (uint64_t)options->pages * options->page_size;
+    if (wanted && wanted < total)
+        total = wanted;
+    if (total < progress->rows) /* an estimate */
+        return false;
+    *seconds = (uint64_t)((double)(total - progress->rows) / rate + 0.5);
+    return true;
+}
+
+static void progress_print(struct progress *progress, bool last)
 {
     double elapsed = ev_time() - progress->started;
     double rate = elapsed > 0 ? (double)progress->rows / elapsed : 0;
-    char line[160];
-    int width =
-        snprintf(line, sizeof line, "%" PRIu64 " row%s, %" PRIu64 " page%s, %.0f rows/s, %.1f s",
-                 progress->rows, progress->rows == 1 ? "" : "s", progress->pages,
-                 progress->pages == 1 ? "" : "s", rate, elapsed);
+    char total[64], left[64] = "", line[256];
+    uint64_t seconds;
+    count_words(progress->count, total, sizeof total);
+    if (!last && progress_left(progress, rate, &seconds))
+        snprintf(left, sizeof left, ", ETA %" PRIu64 ":%02" PRIu64, seconds / 60, seconds % 60);
+    int width = snprintf(
+        line, sizeof line, "%" PRIu64 "%s%s%s, %" PRIu64 " page%s, %.0f rows/s, %.1f s%s",
+        progress->rows, *total ? " of " : " row", total, *total || progress->rows == 1 ? "" : "s",
+        progress->pages, progress->pages == 1 ? "" : "s", rate, elapsed, left);
     if (progress->terminal) {
         fprintf(stderr, "\r%-*s", progress->width, line);
         progress->width = width;
@@ -35,11 +56,14 @@ static void progress_print(struct progress *progress)
 static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
     (void)loop, (void)events;
-    progress_print(timer->data);
+    progress_print(timer->data, false);
 }
 
-void progress_start(struct progress *progress, struct ev_loop *loop)
+void progress_start(struct progress *progress, struct ev_loop *loop, const struct count *count,
+                    const struct options *options)
 {
+    progress->count = count;
+    progress->options = options;
     progress->on = true;
     progress->terminal = isatty(STDERR_FILENO);
     progress->shared = progress->terminal && isatty(STDOUT_FILENO);
@@ -69,7 +93,7 @@ void progress_end(struct progress *progress)
 {
     if (!progress->on)
         return;
-    progress_print(progress);
+    progress_print(progress, true);
     if (progress->terminal)
         fputc('\n', stderr);
     ev_timer_stop(progress->loop, &progress->timer);

@@ -10,6 +10,8 @@
 #include <wchar.h>
 
 #define CUT_MARK "\u2026"
+#define JOINER   0x200d /* zero width joiner */
+#define ESCAPE   0x1b
 
 /* Longest that one byte of text grows to ("\x1b"), and room for the mark. */
 #define GROWTH 4
@@ -21,9 +23,11 @@ void screen_init(void)
         setlocale(LC_CTYPE, "");
 }
 
+/* The bidirectional controls of Unicode (UAX #9, 2): embeddings, overrides, isolates, marks. */
 static bool turns_direction(wchar_t c)
 {
-    return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+    return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e ||
+           c == 0x200f || c == 0x061c;
 }
 
 /* Bytes of the next character (at least 1), and its columns; -1: not to be shown as it is. */
@@ -103,9 +107,29 @@ void screen_cut(char *text, size_t width)
             strcpy(fits, CUT_MARK);
             return;
         }
-        if (used < width)
+        if (used < width && c != JOINER) /* which would join the mark */
             fits = text + bytes;
     }
+}
+
+size_t screen_prefix(const char *line, size_t width)
+{
+    size_t used = 0, all = strlen(line), fits = 0;
+    while (fits < all) {
+        wchar_t c;
+        int columns;
+        size_t bytes = next_char(line + fits, all - fits, &c, &columns);
+        if (c == ESCAPE) {
+            bytes = strcspn(line + fits, "m");
+            bytes += fits + bytes < all;
+            columns = 0;
+        }
+        used += columns > 0 ? (size_t)columns : 0;
+        if (used > width)
+            break;
+        fits += bytes;
+    }
+    return fits;
 }
 
 void say(const char *format, ...)

@@ -246,7 +246,7 @@ char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, siz
     find_composites(pager, pager->until, until_composite);
     *count = add_params(pager->params, *count, ask->from, keys);
     *count = add_params(pager->params, *count, pager->until, keys);
-    return evpq__keyset_sql(
+    return (ask->sample ? evpq__sample_sql : evpq__keyset_sql)(
         &pager->paged, &pager->keyset,
         &(struct evpq__cut){.backward = ask->backward,
                             .inclusive = ask->inclusive,

@@ -15,6 +15,8 @@
 #include "pg/result.h"
 #include "pool/pool.h"
 
+struct evpq_pager;
+
 /* A place between two rows. */
 struct evpq__place {
     struct evpq__position position; /* its keys are owned */
@@ -24,16 +26,22 @@ struct evpq__place {
 /* NULL without memory. */
 struct evpq__place *evpq__place_new(const struct evpq__position *position, size_t columns);
 void evpq__place_free(struct evpq__place *place);
+/* Next to a row that has the keys in these columns; `offset` is that of row 0. NULL without memory.
+ */
+struct evpq__place *evpq__place_at(const struct evpq_pager *pager, int64_t offset,
+                                   const PGresult *pg, int row, const int *columns, bool before);
 
 struct evpq_page {
     const struct evpq_pager *pager;
     struct evpq_result *result; /* one reference */
     bool has_next, has_prev;
+    uint32_t range; /* of a scan */
 };
 
 /* Which page is wanted. */
 struct evpq__ask {
     bool backward, inclusive;
+    bool sample;                    /* no page: the keys of rows by chance, of all behind `from` */
     const struct evpq__place *from; /* NULL: from the start, or the end */
     int64_t offset;                 /* of an offset page */
     uint32_t rows;                  /* to show at most */

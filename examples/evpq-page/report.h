@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_PAGE_REPORT_H
+#define EVPQ_PAGE_REPORT_H
+
+#include <evpq/evpq.h>
+
+#include "options.h"
+
+/* What went wrong, in the words of the command line. */
+
+/* How the program ends with a code of evpq. */
+enum ending ending_of(int code);
+
+/* An error as lines: the message, what it points at in the statement (unless that is NULL), its
+ * detail and its hint. Allocated; NULL without memory. */
+char *error_text(const evpq_error *err, const char *sql);
+/* error_text(), on stderr. */
+void say_error(const evpq_error *err, const char *sql);
+/* That nobody gave an order. */
+void say_offset(void);
+/* What evpq_..._options_problem() has found. */
+void say_problem(const char *problem);
+
+#endif /* EVPQ_PAGE_REPORT_H */

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+#include "walk.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "count.h"
+#include "place.h"
+#include "progress.h"
+#include "report.h"
+#include "screen.h"
+#include "session.h"
+#include "shape.h"
+#include "stats.h"
+#include "token_file.h"
+
+/*
+ * Pages are asked for one after another, each when the one before is written,
+ * so that a reader who takes his time costs no page its deadline.
+ */
+struct walk {
+    struct session session;
+    struct progress progress;
+    struct count count;
+    struct stats stats;
+    struct token_file token_file;
+    struct place place; /* behind what was written */
+    struct shape shape;
+    struct endings endings;
+    uint64_t pages; /* written */
+    bool complete;  /* nothing more to write: only the count is waited for */
+};
+
+static void walk_end(struct walk *walk, int ending)
+{
+    progress_end(&walk->progress);
+    if (ending == END_COMPLETE)
+        count_say(&walk->count);
+    if (walk->session.options->stats)
+        stats_say(&walk->stats);
+    session_end(&walk->session, ending);
+}
+
+static void walk_fail(struct walk *walk, int ending)
+{
+    const struct options *options = walk->session.options;
+    if (walk->pages || options->after || options->before || ending == END_DEADLINE)
+        place_say(&walk->place, "resume", walk->pages > 0);
+    walk_end(walk, ending);
+}
+
+static void on_counted(void *user)
+{
+    struct walk *walk = user;
+    if (walk->complete)
+        walk_end(walk, END_COMPLETE);
+}
+
+/* All is written that was to be. */
+static void walk_finish(struct walk *walk, bool more)
+{
+    progress_end(&walk->progress);
+    if (more)
+        place_say(&walk->place, "more rows: continue", true);
+    walk->complete = true;
+    if (walk->count.state != COUNT_ASKED)
+        walk_end(walk, END_COMPLETE);
+}
+
+static bool walk_write_failed(struct walk *walk, const char *problem)
+{
+    bool closed = errno == EPIPE;
+    progress_end(&walk->progress);
+    if (!closed)
+        say("cannot write: %s", problem);
+    walk_end(walk, closed ? END_PIPE : END_USAGE);
+    return false;
+}
+
+static size_t terminal_width(void)
+{
+    struct winsize terminal;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &terminal) == 0 ? terminal.ws_col : 0;
+}
+
+/* False: the walk has ended. */
+static bool walk_write(struct walk *walk, const evpq_page *page)
+{
+    const struct options *options = walk->session.options;
+    const evpq_result *rows = evpq_page_result(page);
+    if (!shape_keep(&walk->shape, rows, options->output)) {
+        say("the columns of the statement have changed since the first page");
+        walk_fail(walk, END_USAGE);
+        return false;
+    }
+    progress_hide(&walk->progress);
+    const struct output_how how = {.first = walk->pages == 0,
+                                   .resumed = options->after || options->before,
+                                   .continued = options->continued,
+                                   .null = options->null,
+                                   .color = options->color,
+                                   .width = terminal_width()};
+    errno = 0;
+    if (!options->output(stdout, rows, &how)) {
+        errno = ENOMEM;
+        return walk_write_failed(walk, strerror(ENOMEM));
+    }
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return walk_write_failed(walk, strerror(errno));
+
+    walk->pages++;
+    place_set(&walk->place, page);
+    progress_add(&walk->progress, evpq_page_rows(page));
+    if ((*walk->place.token || evpq_page_rows(page)) &&
+        !token_file_write(&walk->token_file, *walk->place.token ? walk->place.token : NULL)) {
+        walk_fail(walk, END_USAGE);
+        return false;
+    }
+    return true;
+}
+
+static void on_page(evpq_page *page, const evpq_error *err, void *user);
+
+static void walk_next(struct walk *walk)
+{
+    const struct options *options = walk->session.options;
+    stats_ask(&walk->stats);
+    int code = session_next(&walk->session, options->last && walk->pages == 0, on_page, walk);
+    if (code == EVPQ_OK)
+        return;
+    progress_end(&walk->progress);
+    say("%s", code == EVPQ_ETIMEOUT ? "the deadline of the walk passed" : evpq_code_text(code));
+    walk_fail(walk, ending_of(code));
+}
+
+static void on_page(evpq_page *page, const evpq_error *err, void *user)
+{
+    struct walk *walk = user;
+    if (walk->session.ending >= 0)
+        return;
+    if (err) {
+        progress_end(&walk->progress);
+        say_error(err, walk->session.options->sql);
+        walk_fail(walk, ending_of(evpq_error_code(err)));
+        return;
+    }
+    stats_add(&walk->stats, evpq_page_rows(page));
+    if (!walk_write(walk, page))
+        return;
+
+    bool more =
+        session_is_backward(&walk->session) ? evpq_page_has_prev(page) : evpq_page_has_next(page);
+    uint32_t pages = walk->session.options->pages;
+    if (more && (!pages || walk->pages != pages))
+        walk_next(walk);
+    else
+        walk_finish(walk, more);
+}
+
+static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    (void)loop, (void)events;
+    struct walk *walk = watcher->data;
+    int ending = END_SIGNAL + watcher->signum;
+    if (walk->session.ending >= 0) /* impatient: what is left is only to end politely */
+        _exit(ending);
+    progress_end(&walk->progress);
+    say(watcher->signum == SIGINT ? "interrupted" : "terminated");
+    place_say(&walk->place, "resume", walk->pages > 0);
+    walk_end(walk, ending);
+}
+
+static void walk_begin(struct walk *walk)
+{
+    const struct options *options = walk->session.options;
+    evpq_page_mode mode = evpq_pager_mode(walk->session.pager);
+    if (mode == EVPQ_PAGES_OFFSET && options->mode == EVPQ_PAGES_DEFAULT)
+        say_offset();
+    place_begin(&walk->place, options, mode);
+    if (options->progress)
+        progress_start(&walk->progress, walk->session.loop, &walk->count, options);
+    count_start(&walk->count, options, walk->session.pager, on_counted, walk);
+    walk_next(walk);
+}
+
+int walk_run(const struct options *options, struct ev_loop *loop)
+{
+    struct walk *walk = calloc(1, sizeof *walk);
+    if (!walk || !token_file_open(&walk->token_file, options->token_out)) {
+        free(walk);
+        return END_USAGE;
+    }
+    walk->session = (struct session){.options = options, .loop = loop};
+    endings_watch(&walk->endings, loop, on_signal, walk);
+    if (session_open(&walk->session, options->page_size))
+        walk_begin(walk);
+    int ending = session_run(&walk->session);
+    if (options->output == output_json && ending != END_PIPE) {
+        output_json_end(stdout, walk->pages > 0 || options->continued);
+        if (fflush(stdout) != 0 && ending == END_COMPLETE)
+            ending = END_USAGE;
+    }
+    token_file_close(&walk->token_file);
+    count_done(&walk->count);
+    free(walk);
+    return ending;
+}

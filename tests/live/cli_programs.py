@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The small examples: first, concurrent."""
+
+import os
+import re
+import sys
+
+from cli_support import (CONNINFO, EXAMPLES, SLOW, SOURCE, Run, Skip, case, check, equal, main)
+
+
+def example(name, *arguments):
+    """The small examples take no conninfo; so the server must be in the environment."""
+    if CONNINFO:
+        raise Skip("needs the server in the environment")
+    return Run([os.path.join(EXAMPLES, name), *arguments])
+
+
+@case
+def first_prints_an_answer_and_three_pages():
+    done = example("first").ends(0)
+    pages = [" ".join(str(i) for i in numbers)
+             for numbers in (range(1, 11), range(11, 21), range(21, 26))]
+    equal(done.text(), "\n".join(["answer: 42", *pages, ""]))
+    equal(done.err, "")
+
+
+@case
+def first_says_what_is_wrong():
+    if CONNINFO:
+        raise Skip("needs the server in the environment")
+    done = Run([os.path.join(EXAMPLES, "first")],
+               env={**os.environ, "PGHOST": "127.0.0.1", "PGPORT": "1"})
+    done.ends(1, "query: ", "page: ", "refused")
+
+
+@case
+def first_is_what_the_readme_shows():
+    with open(os.path.join(SOURCE, "examples", "first.c")) as file:
+        program = file.read().split("\n", 1)[1]  # without the licence
+    with open(os.path.join(SOURCE, "README.md")) as file:
+        check(program in file.read(), "README.md shows another program than examples/first.c")
+
+
+@case
+def concurrent_is_ten_times_as_fast():
+    done = example("concurrent", "0.2").ends(0)
+    times = {name: float(seconds) for name, seconds in
+             re.findall(r"^(one|ten) connections? +([\d.]+) s$", done.text(), re.M)}
+    check(2.0 <= times["one"], done.text())
+    check(SLOW or times["one"] / times["ten"] > 3, done.text())
+    equal(len(re.findall(r"of 10 done after", done.text())), 20)
+    example("concurrent", "x").ends(1, "Usage: concurrent")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
