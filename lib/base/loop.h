@@ -78,6 +78,15 @@ static inline int64_t evpq__loop_deadline(struct evpq__loop *loop, uint32_t time
     return evpq__loop_now(loop) + (int64_t)timeout_ms * 1000;
 }
 
+/* What is left until then, as a timeout: at least 1 ms. */
+static inline uint32_t evpq__loop_left(struct evpq__loop *loop, int64_t deadline_us)
+{
+    if (deadline_us == EVPQ__NO_DEADLINE)
+        return EVPQ_NEVER;
+    int64_t left_ms = (deadline_us - evpq__loop_now(loop)) / 1000;
+    return left_ms < 1 ? 1 : left_ms < EVPQ_NEVER ? (uint32_t)left_ms : EVPQ_NEVER - 1;
+}
+
 void evpq__task_init(struct evpq__task *task, void (*run)(struct evpq__task *));
 bool evpq__task_posted(const struct evpq__task *task);
 /* Posting a task that is posted already does nothing. */

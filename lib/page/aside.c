@@ -17,7 +17,7 @@ struct aside {
     struct evpq__node node;   /* of pager->asides */
     struct evpq_pager *pager; /* a reference */
     struct evpq_op *op;
-    size_t head; /* characters of its query in front of the user's statement; 0: not told */
+    size_t head; /* characters of its query in front of the user's statement */
     evpq_count count;
     uint64_t bound;
     evpq_count_fn *on_count;
@@ -97,7 +97,7 @@ static bool aside_failed(const struct aside *aside, const evpq_error *err,
                          struct evpq_error *failure)
 {
     if (err)
-        evpq__page_failed(aside->pager, aside->head, err, failure);
+        evpq__failure_take(failure, err, &aside->pager->paged, aside->head);
     else if (aside->pager->closed)
         evpq__error_set(failure, EVPQ_ECLOSED, EVPQ_ROLLED_BACK, "the pager was closed");
     return failure->code != EVPQ_OK;
@@ -232,7 +232,7 @@ int evpq_pager_explain(evpq_op **out, evpq_pager *pager, unsigned flags,
                                      flags & EVPQ_EXPLAIN_ANALYZE ? "ANALYZE, " : "",
                                      flags & EVPQ_EXPLAIN_JSON ? "JSON" : "TEXT");
     size_t head = evpq__pager_head(pager, &ask);
-    aside->head = head ? length + head : 0;
+    aside->head = head == EVPQ__NO_HEAD ? head : length + head;
     if (aside->statement)
         sql = join((const char *[]){start, aside->statement}, 2);
     return aside_ask(out, aside, sql, params_count, explain_on_result);

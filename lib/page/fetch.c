@@ -1,25 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One page as an operation: a *fetch*. It waits for a *pull*, the query of the
- * page, which may have been sent ahead of it, and then delivers.
+ * One page as an operation: a *fetch*. The first of a walk has the order proven
+ * before it; each then waits for a *pull*, the query of the page, which may have
+ * been sent ahead of it, and delivers.
  *
- *     fetch    WAITING --------------> DELIVERED: takes the page, sends the next pull ahead
- *                 |  its pull lands          ^
- *                 +--------------------------+  stopped: by deadline, cancel, close
+ *     fetch    proving ---> pulling ------------> DELIVERED: takes the page,
+ *                 |            |  its pull lands      ^       sends the next pull ahead
+ *                 +------------+----------------------+
+ *                                stopped: by deadline, cancel, close
  *
  *     pull     flying ----> landed       ahead of a fetch, or for one
  *
  * A pull that was sent ahead and fails is nobody's error: the fetch sends
  * another, with the time that it has itself.
  */
+#include <string.h>
+
 #include "base/mem.h"
 #include "page/pager.h"
+#include "page/proof.h"
 
 struct evpq__fetch {
     struct evpq_op op;
     struct evpq_pager *pager; /* a reference */
     struct evpq__ask ask;
     uint32_t timeout_ms;
+    struct evpq__proof_ask question;
+    struct evpq__proof *proof; /* under way, or NULL; then it has a reference */
     evpq_page_fn *on_page;
     void *user;
     struct evpq_page page;
@@ -78,6 +85,9 @@ static size_t smaller_limit(size_t a, size_t b)
 
 static int pull_send(struct evpq__pull *pull, struct evpq_pager *pager, uint32_t timeout_ms)
 {
+    if (pager->cursor)
+        return evpq__cursor_pull(&pull->op, pager->cursor, pull->ask.offset, pull->ask.rows,
+                                 timeout_ms, pull_on_result, pull);
     size_t params_count;
     char *sql = evpq__pager_sql(pager, &pull->ask, &params_count);
     if (!sql)
@@ -150,10 +160,7 @@ static void set_failed(struct evpq_op *op, evpq_code code)
 static void pull_again(struct evpq__fetch *fetch)
 {
     struct evpq_pager *pager = fetch->pager;
-    int64_t left_us = fetch->op.deadline_us - evpq__loop_now(pager->pool->loop);
-    uint32_t left_ms = fetch->op.deadline_us == EVPQ__NO_DEADLINE ? EVPQ_NEVER
-                       : left_us < 1000                           ? 1
-                                                                  : (uint32_t)(left_us / 1000);
+    uint32_t left_ms = evpq__loop_left(pager->pool->loop, fetch->op.deadline_us);
     evpq__pull_drop(pager);
     int code = pull_start(pager, &fetch->ask, left_ms, false);
     if (code == EVPQ_OK)
@@ -173,7 +180,16 @@ static void fetch_landed(struct evpq__fetch *fetch)
 
 static void fetch_stop(struct evpq_op *op, evpq_code why)
 {
-    struct evpq_pager *pager = of_op(op)->pager;
+    struct evpq__fetch *fetch = of_op(op);
+    struct evpq_pager *pager = fetch->pager;
+    if (fetch->proof) {
+        evpq__error_set(&op->error, why, EVPQ_NOT_SENT, "%s while the order was being proven",
+                        why == EVPQ_ETIMEOUT  ? "the deadline of the page passed"
+                        : why == EVPQ_ECLOSED ? "closed"
+                                              : "cancelled");
+        evpq__proof_stop(fetch->proof, why);
+        return;
+    }
     struct evpq_op *query = pager->pull->op;
     evpq__op_stop(query, why);
     evpq__error_copy(&op->error, &query->error);
@@ -191,12 +207,15 @@ static void fetch_take(struct evpq__fetch *fetch)
     if (error->code != EVPQ_OK)
         return;
     pager->pull = NULL;
+    if (pager->cursor)
+        fetch->ask.offset = evpq__cursor_offset(pager->cursor);
     if (pager->closed)
         evpq__error_set(error, EVPQ_ECLOSED, EVPQ_ROLLED_BACK, "the pager was closed");
     else if (pull->result)
         evpq__page_take(&fetch->page, pager, &fetch->ask, pull->result, error);
     else
-        evpq__page_failed(pager, evpq__pager_head(pager, &fetch->ask), &pull->error, error);
+        evpq__failure_take(error, &pull->error, &pager->paged,
+                           evpq__pager_head(pager, &fetch->ask));
     if (fetch->page.result)
         pull->result = NULL; /* the page's now */
     pull_free(pull);
@@ -211,6 +230,8 @@ static void fetch_deliver(struct evpq_op *op)
     bool good = op->error.code == EVPQ_OK;
     if (good)
         pull_ahead(pager, &fetch->ask, &fetch->page);
+    else if (pager->cursor)
+        evpq__cursor_end(pager->cursor);
     fetch->on_page(good ? &fetch->page : NULL, good ? NULL : &op->error, fetch->user);
 }
 
@@ -238,6 +259,66 @@ static int fetch_pull(struct evpq__fetch *fetch)
     return pull_start(pager, &fetch->ask, fetch->timeout_ms, false);
 }
 
+static bool wants_proof(const struct evpq_pager *pager)
+{
+    return pager->mode == EVPQ_PAGES_KEYSET && !pager->proven &&
+           (!pager->assume_unique || pager->require_index);
+}
+
+static void take_facts(struct evpq_pager *pager, const struct evpq__proof_facts *facts)
+{
+    pager->proven = true;
+    memcpy(pager->composite, facts->composite, sizeof(pager->composite));
+}
+
+static void fetch_proven(void *user, const struct evpq__proof_facts *facts, struct evpq_error *err)
+{
+    struct evpq__fetch *fetch = user;
+    struct evpq_pager *pager = fetch->pager;
+    fetch->proof = NULL;
+    if (facts) {
+        take_facts(pager, facts);
+        evpq__proof_remember(pager->pool, pager->walk.digest, !pager->assume_unique,
+                             pager->require_index, facts);
+    }
+    if (!evpq__op_finished(&fetch->op)) {
+        if (facts) {
+            pull_again(fetch);
+        } else {
+            evpq__error_move(&fetch->op.error, err);
+            evpq__op_finish_now(&fetch->op);
+        }
+    }
+    evpq__op_unref(&fetch->op);
+}
+
+static int fetch_prove(struct evpq__fetch *fetch)
+{
+    struct evpq_pager *pager = fetch->pager;
+    fetch->question = (struct evpq__proof_ask){.pool = pager->pool,
+                                               .paged = &pager->paged,
+                                               .keyset = &pager->keyset,
+                                               .params = pager->params,
+                                               .unique = !pager->assume_unique,
+                                               .index = pager->require_index,
+                                               .deadline_us = fetch->op.deadline_us};
+    int code = evpq__proof_start(&fetch->proof, &fetch->question, fetch_proven, fetch);
+    if (code == EVPQ_OK)
+        evpq__op_ref(&fetch->op);
+    return code;
+}
+
+/* The first step. */
+static int fetch_begin(struct evpq__fetch *fetch)
+{
+    struct evpq_pager *pager = fetch->pager;
+    struct evpq__proof_facts facts;
+    if (wants_proof(pager) && evpq__proof_recall(&facts, pager->pool, pager->walk.digest,
+                                                 !pager->assume_unique, pager->require_index))
+        take_facts(pager, &facts);
+    return wants_proof(pager) ? fetch_prove(fetch) : fetch_pull(fetch);
+}
+
 int evpq__fetch_start(evpq_op **out, struct evpq_pager *pager, const struct evpq__ask *ask,
                       evpq_page_fn *on_page, void *user)
 {
@@ -247,6 +328,8 @@ int evpq__fetch_start(evpq_op **out, struct evpq_pager *pager, const struct evpq
     uint32_t timeout_ms;
     if (!evpq__pager_timeout(pager, &timeout_ms))
         return EVPQ_ETIMEOUT;
+    if (pager->cursor && evpq__cursor_over(pager->cursor))
+        return EVPQ_ECLOSED;
     struct evpq__fetch *fetch = evpq__alloc(sizeof(*fetch));
     if (!fetch)
         return EVPQ_ENOMEM;
@@ -255,20 +338,19 @@ int evpq__fetch_start(evpq_op **out, struct evpq_pager *pager, const struct evpq
     fetch->timeout_ms = timeout_ms;
     fetch->on_page = on_page;
     fetch->user = user;
-    int code = fetch_pull(fetch);
+    evpq__pager_ref(pager);
+    pool->ops++;
+    evpq__op_init(
+        &fetch->op, &fetch_class, pool->loop,
+        evpq__loop_deadline(pool->loop, timeout_ms ? timeout_ms : pool->options.query_timeout_ms));
+    int code = fetch_begin(fetch);
     if (code != EVPQ_OK) {
-        evpq__free(fetch);
+        evpq__op_discard(&fetch->op);
         return code;
     }
-    if (timeout_ms == 0)
-        timeout_ms = pool->options.query_timeout_ms;
-    pool->ops++;
-    evpq__pager_ref(pager);
-    evpq__op_init(&fetch->op, &fetch_class, pool->loop,
-                  evpq__loop_deadline(pool->loop, timeout_ms));
     pager->fetch = fetch;
-    if (!pager->pull->op)
-        evpq__op_finish(&fetch->op);
+    if (!fetch->proof && !pager->pull->op)
+        evpq__op_finish(&fetch->op); /* it has landed */
     if (out)
         *out = &fetch->op;
     return EVPQ_OK;

@@ -161,6 +161,11 @@ static void put_order(struct text *text, const struct page *p, put_key_fn *put_i
         if (nulls_first(p, i) != descends(p, i))
             put(text, nulls_first(p, i) ? " NULLS FIRST" : " NULLS LAST");
     }
+}
+
+static void put_order_and_limit(struct text *text, const struct page *p, put_key_fn *put_it)
+{
+    put_order(text, p, put_it);
     put_number(text, " LIMIT ", p->paged->rows);
 }
 
@@ -325,7 +330,7 @@ static void put_branch(struct text *text, const struct page *p, const struct bra
         put(text, branch->next != BRANCH_ALL ? " AND " : " WHERE ");
         put_until(text, p, branch);
     }
-    put_order(text, p, put_key);
+    put_order_and_limit(text, p, put_key);
 }
 
 static void put_ordered(struct text *text, const struct page *p)
@@ -335,7 +340,7 @@ static void put_ordered(struct text *text, const struct page *p)
     if (count == 0) { /* nothing comes after a boundary that is NULL in all keys, NULLs last */
         put_paged(text, p);
         put(text, " WHERE false");
-        put_order(text, p, put_key);
+        put_order_and_limit(text, p, put_key);
         return;
     }
     if (count == 1) {
@@ -349,7 +354,7 @@ static void put_ordered(struct text *text, const struct page *p)
         put(text, ")");
     }
     put(text, "\n) AS evpq_page");
-    put_order(text, p, put_outer_key);
+    put_order_and_limit(text, p, put_outer_key);
 }
 
 static void put_page(struct text *text, const struct page *p)
@@ -359,7 +364,7 @@ static void put_page(struct text *text, const struct page *p)
         return;
     }
     put_paged(text, p);
-    put_order(text, p, put_key);
+    put_order_and_limit(text, p, put_key);
     put_number(text, " OFFSET $", p->paged->params_count + 1);
 }
 
@@ -388,6 +393,23 @@ char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyse
 char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset)
 {
     return page_sql(&(struct page){.paged = paged, .keyset = keyset, .by_offset = true});
+}
+
+char *evpq__cursor_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
+                       const char *declare)
+{
+    struct page page = {.paged = paged, .keyset = keyset};
+    struct text text = {.to = NULL};
+    for (int pass = 0; pass < 2; pass++) {
+        put(&text, declare);
+        put_paged(&text, &page);
+        put_order(&text, &page, put_key);
+        if (pass == 0)
+            text = (struct text){.to = evpq__alloc(text.length + 1)};
+        if (!text.to)
+            return NULL;
+    }
+    return text.to;
 }
 
 size_t evpq__page_head(const struct evpq__paged *paged, const struct evpq__keyset *keyset)

@@ -44,6 +44,10 @@ char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyse
  * no key. */
 char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset);
 
+/* All rows of the statement in the order, which may have no key, behind `declare`; likewise. */
+char *evpq__cursor_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
+                       const char *declare);
+
 /* Characters in front of the user's statement in that of a page that has no boundary. */
 size_t evpq__page_head(const struct evpq__paged *paged, const struct evpq__keyset *keyset);
 

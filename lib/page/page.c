@@ -118,34 +118,8 @@ void evpq__page_take(struct evpq_page *page, struct evpq_pager *pager, const str
     }
     evpq__result_show(result, shown, columns_shown - hidden_columns(pager), reversed);
     *page = (struct evpq_page){.pager = pager, .result = result};
-    page->has_next = ask->backward ? began_inside : rows > shown;
+    page->has_next = ask->backward && !pager->cursor ? began_inside : rows > shown;
     page->has_prev = reversed ? rows > shown : keys ? began_inside : ask->offset > 0;
-}
-
-/* ---- errors ---- */
-
-/* The server counts in the statement as it was wrapped, the user in theirs. 0: not there. */
-static uint32_t own_position(const struct evpq_pager *pager, size_t head, uint32_t position)
-{
-    size_t characters = 0;
-    for (size_t i = 0; i < pager->paged.sql_length; i++)
-        characters += (pager->sql[i] & 0xC0) != 0x80;
-    bool inside = position > head && position - head <= characters;
-    return head > 0 && inside ? position - (uint32_t)head : 0;
-}
-
-void evpq__page_failed(const struct evpq_pager *pager, size_t head, const struct evpq_error *from,
-                       struct evpq_error *to)
-{
-    evpq__error_set_report(to, from->code, from->fate,
-                           &(struct evpq__server_report){
-                               .message = evpq_error_message(from),
-                               .sqlstate = evpq_error_sqlstate(from),
-                               .severity = evpq_error_severity(from),
-                               .detail = evpq_error_detail(from),
-                               .hint = evpq_error_hint(from),
-                               .constraint = evpq_error_constraint(from),
-                               .position = own_position(pager, head, evpq_error_position(from))});
 }
 
 /* ---- questions ---- */

@@ -19,7 +19,10 @@
 #include "base/mem.h"
 #include "page/pager.h"
 
-enum { PAGE_PARAMS = 2 * EVPQ__KEYS_MAX }; /* where it begins, and where the walk ends */
+enum {
+    PAGE_PARAMS = 2 * EVPQ__KEYS_MAX, /* where it begins, and where the walk ends */
+    CURSOR_WALK_MS = 3600000,
+};
 
 void evpq__place_free(struct evpq__place *place)
 {
@@ -117,6 +120,8 @@ static bool pager_init(struct evpq_pager *pager, struct evpq__pager_setup *setup
     pager->timeout_ms = options->timeout_ms;
     pager->format = options->format;
     pager->prefetch_bytes = options->prefetch_bytes;
+    pager->assume_unique = options->assume_unique;
+    pager->require_index = options->require_index;
     pager->columns = setup->columns;
     setup->columns = NULL;
     pager->sql = evpq__strdup(options->sql);
@@ -136,6 +141,19 @@ static bool pager_init(struct evpq_pager *pager, struct evpq__pager_setup *setup
                                         .params_count = options->params_count};
     return pager->sql && pager->params && copy_secrets(pager) && (!begins || *known) &&
            (!options->until || pager->until);
+}
+
+/* Its time begins. False without memory. */
+static bool pager_start(struct evpq_pager *pager, uint32_t walk_ms)
+{
+    bool holds = pager->mode == EVPQ_PAGES_CURSOR;
+    if (walk_ms == 0)
+        walk_ms = holds ? CURSOR_WALK_MS : EVPQ_NEVER;
+    pager->deadline_us = evpq__loop_deadline(pager->pool->loop, walk_ms);
+    if (holds)
+        pager->cursor = evpq__cursor_new(pager->pool, &pager->paged, &pager->keyset, pager->params,
+                                         pager->format, pager->deadline_us);
+    return !holds || pager->cursor;
 }
 
 int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options *options)
@@ -158,10 +176,12 @@ int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options 
     evpq__free(setup.columns);
     if (code != EVPQ_OK)
         return code;
-    uint32_t walk_ms = setup.options.walk_timeout_ms;
-    pager->deadline_us = evpq__loop_deadline(pool->loop, walk_ms ? walk_ms : EVPQ_NEVER);
     evpq__pool_ref(pool);
     pager->pool = pool;
+    if (!pager_start(pager, setup.options.walk_timeout_ms)) {
+        evpq__pager_unref(pager);
+        return EVPQ_ENOMEM;
+    }
     *out = pager;
     return EVPQ_OK;
 }
@@ -187,6 +207,13 @@ static size_t add_params(evpq_value *params, size_t count, const struct evpq__pl
         if (!place->position.nulls[i])
             params[count++] = place->position.keys[i];
     return count;
+}
+
+/* Which keys are of a composite type: as was found out, or as may be, judged by the value. */
+static const bool *composite_keys(const struct evpq_pager *pager,
+                                  const struct evpq__position *position)
+{
+    return pager->proven ? pager->composite : position->rows;
 }
 
 /* Leading keys that are the same in both, as far as their bytes tell; not all of them. */
@@ -217,17 +244,17 @@ char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, siz
         &pager->paged, &pager->keyset,
         &(struct evpq__cut){.backward = ask->backward,
                             .inclusive = ask->inclusive,
-                            .rows = from ? from->rows : NULL,
+                            .rows = from ? composite_keys(pager, from) : NULL,
                             .nulls = from ? from->nulls : NULL,
                             .until_nulls = until ? until->nulls : NULL,
-                            .until_rows = until ? until->rows : NULL,
+                            .until_rows = until ? composite_keys(pager, until) : NULL,
                             .until_shared = from && until ? shared_keys(from, until, keys) : 0});
 }
 
 size_t evpq__pager_head(const struct evpq_pager *pager, const struct evpq__ask *ask)
 {
     bool may_repeat = evpq__pager_keys(pager) && (ask->from || pager->until);
-    return may_repeat ? 0 : evpq__page_head(&pager->paged, &pager->keyset);
+    return may_repeat ? EVPQ__NO_HEAD : evpq__page_head(&pager->paged, &pager->keyset);
 }
 
 struct evpq__ask evpq__pager_next_ask(const struct evpq_pager *pager)
@@ -290,9 +317,12 @@ int evpq_pager_first(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, vo
 
 int evpq_pager_last(evpq_op **out, evpq_pager *pager, evpq_page_fn *on_page, void *user)
 {
-    if (!may_ask(pager, on_page) || pager->until || evpq__pager_keys(pager) == 0)
+    bool counts = evpq_pager_mode(pager) == EVPQ_PAGES_OFFSET;
+    if (!may_ask(pager, on_page) || pager->until || counts)
         return EVPQ_EINVALID;
     struct evpq__ask ask = {.backward = true, .rows = pager->page_size};
+    if (pager->cursor)
+        ask.offset = EVPQ__CURSOR_LAST;
     return evpq__fetch_start(out, pager, &ask, on_page, user);
 }
 
@@ -305,6 +335,8 @@ void evpq_pager_close(evpq_pager *pager)
         evpq__fetch_close(pager->fetch);
     else
         evpq__pull_drop(pager);
+    evpq__cursor_close(pager->cursor);
+    pager->cursor = NULL;
     evpq__asides_close(pager);
     evpq__pager_unref(pager);
 }
@@ -313,6 +345,8 @@ void evpq_pager_close(evpq_pager *pager)
 
 static const char *token_of(const struct evpq_pager *pager, struct evpq__place *place)
 {
+    if (pager->mode == EVPQ_PAGES_CURSOR)
+        return NULL;
     if (place && !place->token)
         (void)evpq__token_encode(&place->token, &pager->walk, &place->position, time(NULL));
     return place ? place->token : NULL;

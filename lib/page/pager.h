@@ -8,6 +8,8 @@
  * pages.
  */
 
+#include "page/cursor.h"
+#include "page/failure.h"
 #include "page/options.h"
 #include "pg/result.h"
 #include "pool/pool.h"
@@ -66,11 +68,15 @@ struct evpq_pager {
     int64_t deadline_us; /* of the walk */
     evpq_format format;
     size_t prefetch_bytes;
+    bool assume_unique, require_index;
+    bool proven;                    /* as far as it was asked for; and composite is known */
+    bool composite[EVPQ__KEYS_MAX]; /* keys whose type is composite */
 
     struct evpq__place *before, *behind; /* NULL: not known, or the start of the walk */
     struct evpq__place *until;           /* NULL: to the end */
     struct evpq__fetch *fetch;           /* the page on its way, or NULL */
     struct evpq__pull *pull;             /* for the fetch, or ahead of it; or NULL */
+    struct evpq__cursor *cursor;         /* of cursor pages; else NULL */
     struct evpq__list asides;
 };
 
@@ -90,7 +96,8 @@ struct evpq__ask evpq__pager_prev_ask(const struct evpq_pager *pager);
 /* The statement of a page, to be given to evpq__free(); NULL without memory. Its parameters are
  * pager->params, *count of them. */
 char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, size_t *count);
-/* Characters in it in front of the user's statement; 0 when that may stand there more than once. */
+/* Characters in it in front of the user's statement; EVPQ__NO_HEAD when that may stand there more
+ * than once. */
 size_t evpq__pager_head(const struct evpq_pager *pager, const struct evpq__ask *ask);
 
 /* fetch.c */
@@ -108,11 +115,6 @@ void evpq__pull_drop(struct evpq_pager *pager);
 /* Makes *page of a result and moves the pager around it; or sets the error. */
 void evpq__page_take(struct evpq_page *page, struct evpq_pager *pager, const struct evpq__ask *ask,
                      struct evpq_result *result, struct evpq_error *err);
-/* The error of a query around the user's statement, as the user is to see it. `head`: characters in
- * front of that statement; 0 when it may stand there more than once. */
-void evpq__page_failed(const struct evpq_pager *pager, size_t head, const struct evpq_error *from,
-                       struct evpq_error *to);
-
 /* aside.c */
 void evpq__asides_close(struct evpq_pager *pager);
 

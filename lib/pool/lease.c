@@ -132,6 +132,8 @@ void evpq__lease_detach(struct evpq_lease *lease)
     if (lease->pool && lease->pool->state >= EVPQ__POOL_STOPPING) {
         evpq__node_unlink(&lease->node);
         lease->pool = NULL;
+        if (lease->on_taken)
+            lease->on_taken(lease, lease->on_taken_user);
     }
 }
 

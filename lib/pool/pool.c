@@ -576,6 +576,7 @@ void evpq__pool_unref(struct evpq_pool *pool)
     assert(pool->refs > 0);
     if (--pool->refs > 0)
         return;
+    evpq__free(pool->memo);
     evpq__free(pool->conninfo);
     evpq__free(pool);
 }

@@ -15,6 +15,7 @@
 #include "base/op.h"
 #include "pg/conn.h"
 #include "pool/codel.h"
+#include "pool/memo.h"
 #include "pool/trace.h"
 
 /* State is membership: a slot is on the list of its state, and slot_move() is the only mover. */
@@ -97,6 +98,7 @@ struct evpq_pool {
     struct evpq__codel codel;
     uint64_t operations, connections; /* ever, to number them */
     struct evpq__tracer *tracer;      /* NULL when nobody listens */
+    struct evpq__memo *memo;          /* of who is above the pool; NULL until it is used */
 
     struct evpq_pool_stats stats; /* the counters of it */
 };
@@ -124,6 +126,10 @@ struct evpq_lease {
     int64_t since_us;
     bool overdue; /* and told so */
     char tag[EVPQ__TAG_SIZE];
+    /* The pool that closes has taken its connection away; all that may be done is to release it.
+     * For who lends it from us: nobody else is told. */
+    void (*on_taken)(struct evpq_lease *lease, void *user);
+    void *on_taken_user;
 };
 
 /* pool.c: membership. */

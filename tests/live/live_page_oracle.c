@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Pages against the server's own order: random tables, types, orders and page
- * sizes, forward and backward, resumed by tokens, row for row what SELECT ...
- * ORDER BY says. EVPQ_TEST_SEED repeats a run.
+ * sizes, forward and backward, resumed by tokens, cut into ranges, by cursor,
+ * row for row what SELECT ... ORDER BY says. EVPQ_TEST_SEED repeats a run.
  */
 #include "page_step.h"
 
@@ -18,7 +18,8 @@ static unsigned below(unsigned limit)
 static void start_chance(void)
 {
     const char *given = getenv("EVPQ_TEST_SEED");
-    unsigned number = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)(uint64_t)(live_now() * 1e6);
+    unsigned number =
+        given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)(uint64_t)(live_now() * 1e6);
     print_message("EVPQ_TEST_SEED=%u\n", number);
     seed[0] = (unsigned short)number;
     seed[1] = (unsigned short)(number >> 16);
@@ -246,6 +247,41 @@ static void walk(struct live *live, evpq_pager_options *options, bool backward, 
     step_clear(&step);
 }
 
+/* Cut into ranges by tokens of a walk, each with a pager of its own. */
+static void walk_ranges(struct live *live, const evpq_pager_options *options, struct rows *out)
+{
+    static char tokens[64][4097];
+    struct step step = {0};
+    struct rows part;
+    unsigned cuts = 0;
+    evpq_pager *pager = opened(live, options);
+    for (bool more = true; more; more = step.has_next) {
+        page_of(live, pager, &step, evpq_pager_next, options->order_by);
+        if (step.rows > 0 && below(3) > 0)
+            memcpy(tokens[cuts++], step.token, sizeof(tokens[0]));
+    }
+    evpq_pager_close(pager);
+    step_clear(&step);
+    out->count = 0;
+    for (unsigned i = 0; i <= cuts; i++) {
+        evpq_pager_options range = *options;
+        range.after = i > 0 ? tokens[i - 1] : NULL;
+        range.until = i < cuts ? tokens[i] : NULL;
+        range.page_size = 1 + below(9);
+        walk(live, &range, false, below(2), &part);
+        assert_true(out->count + part.count <= 64);
+        memcpy(out->id + out->count, part.id, part.count * sizeof(part.id[0]));
+        out->count += part.count;
+    }
+}
+
+static bool is_idle(struct live *live, void *arg)
+{
+    (void)arg;
+    evpq_pool_stats stats = live_stats(live);
+    return stats.busy == 0 && stats.cleaning == 0;
+}
+
 static void check_table(struct live *live)
 {
     static const evpq_secret secret = {.id = 1, .bytes = "sixteen bytes, or more", .length = 22};
@@ -270,6 +306,13 @@ static void check_table(struct live *live)
         check(&got, &expected, order, "forward");
         walk(live, &options, true, resume, &got);
         check(&got, &expected, order, "backward");
+        walk_ranges(live, &options, &got);
+        check(&got, &expected, order, "in ranges");
+        options.mode = EVPQ_PAGES_CURSOR;
+        bool backward = below(2);
+        walk(live, &options, backward, false, &got);
+        check(&got, &expected, order, backward ? "by cursor, backward" : "by cursor");
+        live_until(live, is_idle, NULL, 10. * live_slow()); /* its locks are gone */
     }
 }
 

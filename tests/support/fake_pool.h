@@ -4,7 +4,7 @@
 
 /*
  * A pool that only remembers what it is asked, in place of lib/pool, for tests
- * of pagers: the test answers. Needs fake_loop.c. Include it behind cmocka.h.
+ * of pagers: the test answers, and grants leases. Needs fake_loop.c. Include it behind cmocka.h.
  */
 
 #include <evpq/pager.h>
@@ -23,7 +23,8 @@ struct fake_query {
     evpq_result_fn *on_result;
     void *user;
     struct evpq_result *result;
-    evpq_code stopped; /* what it was stopped with */
+    evpq_code stopped;        /* what it was stopped with */
+    struct evpq_lease *lease; /* NULL: of the pool, or answered */
 };
 
 /* The pool; the last query asked, and how many there were. */
@@ -38,5 +39,17 @@ void fake_pool_end(void);
 /* Answers it: `on_result` is called. Owns the result. */
 void fake_answer(struct fake_query *query, struct evpq_result *result);
 void fake_answer_error(struct fake_query *query, const struct evpq_error *error);
+
+/* The oldest query that has no answer; NULL when there is none. */
+struct fake_query *fake_unanswered(void);
+
+/* Leases asked for and not granted; and granted, not released. */
+int fake_leases_wanted(void);
+int fake_leases_held(void);
+/* The oldest wish is granted, or ends with this error. */
+void fake_lease_granted(void);
+void fake_lease_refused(evpq_code code);
+/* The pool closes: all are taken away, as by the true one. */
+void fake_leases_taken(void);
 
 #endif /* EVPQ_TESTS_FAKE_POOL_H */

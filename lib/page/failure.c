@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+#include "page/failure.h"
+
+#include <string.h>
+
+/* The server counts characters, from 1, in the statement as it was wrapped. 0: not in theirs. */
+static uint32_t own_position(const struct evpq__paged *paged, size_t head, uint32_t position)
+{
+    size_t characters = 0;
+    for (size_t i = 0; i < paged->sql_length; i++)
+        characters += (paged->sql[i] & 0xC0) != 0x80;
+    return position > head && position - head <= characters ? (uint32_t)(position - head) : 0;
+}
+
+/* The byte of a character, counted from 1. */
+static char character_at(const struct evpq__paged *paged, uint32_t position)
+{
+    size_t characters = 0;
+    for (size_t i = 0; i < paged->sql_length; i++) {
+        characters += (paged->sql[i] & 0xC0) != 0x80;
+        if (characters == position)
+            return paged->sql[i];
+    }
+    return '\0';
+}
+
+/* A comment in slashes may hold others. */
+static size_t behind_comment(const char *sql, size_t length, size_t i)
+{
+    unsigned depth = 0;
+    do {
+        bool opens = i + 1 < length && sql[i] == '/' && sql[i + 1] == '*';
+        bool closes = i + 1 < length && sql[i] == '*' && sql[i + 1] == '/';
+        depth = depth + opens - closes;
+        i += opens || closes ? 2 : 1;
+    } while (depth > 0 && i < length);
+    return i;
+}
+
+/* Where the first word is, behind parentheses too. */
+static size_t first_word(const char *sql, size_t length)
+{
+    size_t i = 0;
+    while (i < length) {
+        if (sql[i] == '(' || strchr(" \t\n\v\f\r", sql[i])) {
+            i++;
+        } else if (i + 1 < length && sql[i] == '-' && sql[i + 1] == '-') {
+            while (i < length && sql[i] != '\n')
+                i++;
+        } else if (i + 1 < length && sql[i] == '/' && sql[i + 1] == '*') {
+            i = behind_comment(sql, length, i);
+        } else {
+            break;
+        }
+    }
+    return i;
+}
+
+static bool is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+
+/* Does it begin as what returns rows and can stand in a FROM? */
+static bool selects(const struct evpq__paged *paged)
+{
+    static const char *const words[] = {"select", "values", "table", "with"};
+    size_t start = first_word(paged->sql, paged->sql_length);
+    for (size_t w = 0; w < sizeof(words) / sizeof(*words); w++) {
+        size_t length = strlen(words[w]), i = 0;
+        if (start + length > paged->sql_length)
+            continue;
+        while (i < length && (paged->sql[start + i] | 0x20) == words[w][i])
+            i++;
+        if (i == length && (start + i == paged->sql_length || !is_letter(paged->sql[start + i])))
+            return true;
+    }
+    return false;
+}
+
+/* A syntax error of a statement that is right, but none to page over. */
+static const char *hint(const struct evpq_error *from, const struct evpq__paged *paged,
+                        uint32_t position)
+{
+    const char *of_server = evpq_error_hint(from);
+    if (of_server[0] || strcmp(evpq_error_sqlstate(from), "42601") != 0)
+        return of_server;
+    return !selects(paged) || (position && character_at(paged, position) == ';')
+               ? "only one SELECT, VALUES, TABLE or WITH can be paged"
+               : "";
+}
+
+void evpq__failure_take(struct evpq_error *to, const struct evpq_error *from,
+                        const struct evpq__paged *paged, size_t head)
+{
+    uint32_t position =
+        head == EVPQ__NO_HEAD ? 0 : own_position(paged, head, evpq_error_position(from));
+    evpq__error_set_report(to, from->code, from->fate,
+                           &(struct evpq__server_report){.message = evpq_error_message(from),
+                                                         .sqlstate = evpq_error_sqlstate(from),
+                                                         .severity = evpq_error_severity(from),
+                                                         .detail = evpq_error_detail(from),
+                                                         .hint = hint(from, paged, position),
+                                                         .constraint = evpq_error_constraint(from),
+                                                         .position = position});
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_PAGE_PROOF_H
+#define EVPQ_LIB_PAGE_PROOF_H
+
+/*
+ * What has to be known of a statement before its first page, asked of the server on one lease: is
+ * its order total, does an index serve it, which keys are of composite types. See verdict.c for how
+ * that is proven.
+ */
+
+#include "page/keyset.h"
+#include "pool/pool.h"
+
+struct evpq__proof_ask {
+    struct evpq_pool *pool;
+    const struct evpq__paged *paged;
+    const struct evpq__keyset *keyset;
+    const evpq_value *params; /* paged->params_count of them: the user's */
+    bool unique;              /* refuse an order that is not proven total */
+    bool index;               /* refuse an order that no index serves */
+    int64_t deadline_us;      /* of evpq__loop_now(); all steps within it */
+};
+
+struct evpq__proof_facts {
+    bool composite[EVPQ__KEYS_MAX]; /* keys whose type is composite: NULL tests look into them */
+};
+
+/* Facts, or NULL and an error (to be moved from). Once, from the loop, never before start() has
+ * returned; the proof is gone by then. */
+typedef void evpq__proof_fn(void *user, const struct evpq__proof_facts *facts,
+                            struct evpq_error *err);
+
+struct evpq__proof;
+
+/* What `ask` points to must stay until `done` has run. EVPQ_OK, or as evpq_pool_acquire(). */
+int evpq__proof_start(struct evpq__proof **out, const struct evpq__proof_ask *ask,
+                      evpq__proof_fn *done, void *user);
+
+/* Ends it early: `done` follows from the loop with this code (and the child's error text). */
+void evpq__proof_stop(struct evpq__proof *proof, evpq_code why);
+
+/*
+ * What was proven, for the next pager of the same walk. The pool remembers it for a minute, under
+ * the digest of the walk: it covers statement, order and parameters, which the plan depends on.
+ * Something proven with `unique` or `index` is known without them, too.
+ */
+bool evpq__proof_recall(struct evpq__proof_facts *facts, struct evpq_pool *pool,
+                        const unsigned char digest[EVPQ__MEMO_KEY], bool unique, bool index);
+/* Without memory it is forgotten. */
+void evpq__proof_remember(struct evpq_pool *pool, const unsigned char digest[EVPQ__MEMO_KEY],
+                          bool unique, bool index, const struct evpq__proof_facts *facts);
+
+#endif /* EVPQ_LIB_PAGE_PROOF_H */

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Two rows that are equal in all order columns cannot be told apart. That there are none is proven
+ * in three steps.
+ *
+ * 1. The order columns come from one table, says the server: the description of a result names
+ *    table and column of each output column that is one, through subqueries and WITH, though not
+ *    through set operations; of a view it names the view's, whose rule is then looked into.
+ * 2. The plan brings each row of that table at most once: it has no join, nothing that makes rows,
+ *    and reads that table alone, or once each partitions of it. (The plan is that of a page with
+ *    these parameters; another plan of the same statement gives the same rows.)
+ * 3. A unique index of that table, whose columns take no NULL, has all its columns among them.
+ *
+ * A plan that reads no table, and has no input but one row of constants, is total by itself.
+ *
+ * Names are qualified, and operators meet just the types that pg_catalog has them for: then nothing
+ * that search_path names first takes their place.
+ */
+
+#include "page/verdict.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+/*
+ * The nodes of the plan through which rows reach the page; and what is among them: one that may
+ * bring a row twice, one that sorts, several inputs in one, and rows of no table (of a Result that
+ * has no input and does not say that it has no rows).
+ */
+static const char nodes_sql[] =
+    "WITH RECURSIVE\n"
+    "nodes(node, type) AS (\n"
+    "  SELECT p.node, coalesce(pg_catalog.jsonb_extract_path_text(p.node, 'Node Type'), '?')\n"
+    "  FROM (\n"
+    "    SELECT pg_catalog.jsonb_extract_path(\n"
+    "      $1::pg_catalog.text::pg_catalog.jsonb, '0', 'Plan')\n"
+    "  ) AS p(node)\n"
+    "  WHERE p.node IS NOT NULL\n"
+    "  UNION ALL\n"
+    "  SELECT c.node, coalesce(pg_catalog.jsonb_extract_path_text(c.node, 'Node Type'), '?')\n"
+    "  FROM nodes AS n,\n"
+    "    pg_catalog.jsonb_array_elements(\n"
+    "      pg_catalog.jsonb_extract_path(n.node, 'Plans')) AS c(node)\n"
+    "  WHERE coalesce(pg_catalog.jsonb_extract_path_text(c.node, 'Parent Relationship'), '')\n"
+    "    NOT IN ('SubPlan', 'InitPlan')\n"
+    "),\n"
+    "plan AS (\n"
+    "  SELECT\n"
+    "    pg_catalog.min(type) FILTER (WHERE type NOT IN (\n"
+    "      'Limit', 'Sort', 'Incremental Sort', 'Gather', 'Gather Merge', 'Result', 'Append',\n"
+    "      'Merge Append', 'Seq Scan', 'Index Scan', 'Index Only Scan', 'Bitmap Heap Scan',\n"
+    "      'Bitmap Index Scan', 'BitmapAnd', 'BitmapOr', 'Tid Scan', 'Tid Range Scan',\n"
+    "      'Sample Scan', 'Subquery Scan', 'LockRows', 'Materialize', 'WindowAgg')) AS stranger,\n"
+    "    coalesce(pg_catalog.bool_or(type = 'Sort'), false) AS sorts,\n"
+    "    coalesce(pg_catalog.bool_or(type IN ('Append', 'Merge Append')), false) AS appends,\n"
+    "    pg_catalog.count(*) FILTER (WHERE type = 'Result'\n"
+    "      AND coalesce(pg_catalog.jsonb_extract_path_text(node, 'One-Time Filter'), '')\n"
+    "        <> 'false'\n"
+    "      AND NOT EXISTS (\n"
+    "        SELECT FROM pg_catalog.jsonb_array_elements(\n"
+    "          pg_catalog.jsonb_extract_path(node, 'Plans')) AS c(node)\n"
+    "        WHERE pg_catalog.jsonb_extract_path_text(c.node, 'Parent Relationship')\n"
+    "          NOT IN ('SubPlan', 'InitPlan'))) AS loose\n"
+    "  FROM nodes\n"
+    "),\n";
+
+/* The tables that are read, and of what they are partitions; and the keys. */
+static const char tables_sql[] =
+    "scans AS (\n"
+    "  SELECT named.times, c.oid AS rel,\n"
+    "    pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid AS root\n"
+    "  FROM (\n"
+    "    SELECT pg_catalog.jsonb_extract_path_text(node, 'Schema'),\n"
+    "      pg_catalog.jsonb_extract_path_text(node, 'Relation Name'), pg_catalog.count(*)\n"
+    "    FROM nodes\n"
+    "    WHERE pg_catalog.jsonb_extract_path(node, 'Relation Name') IS NOT NULL\n"
+    "    GROUP BY 1, 2\n"
+    "  ) AS named(schema, name, times)\n"
+    "  LEFT JOIN pg_catalog.pg_namespace AS s ON s.nspname = named.schema::pg_catalog.name\n"
+    "    OR (named.schema = 'pg_temp' AND s.oid = pg_catalog.pg_my_temp_schema())\n"
+    "  LEFT JOIN pg_catalog.pg_class AS c\n"
+    "    ON c.relnamespace = s.oid AND c.relname = named.name::pg_catalog.name\n"
+    "),\n"
+    "keys AS (\n"
+    "  SELECT n, type::pg_catalog.oid AS type, rel::pg_catalog.oid AS rel,\n"
+    "    att::pg_catalog.int2 AS att, collated\n"
+    "  FROM unnest($2::pg_catalog.int8[], $3::pg_catalog.int8[], $4::pg_catalog.int8[],\n"
+    "    $5::pg_catalog.text[]) WITH ORDINALITY AS k(type, rel, att, collated, n)\n"
+    "),\n";
+
+/*
+ * Where each key comes from. Of a view, where that comes from: it stands in the view's rule, in the
+ * entries of the outermost target list, the only ones that are two braces deep. Then the columns of
+ * tables among them, and the table whose unique keys count: the only one that is read; where the
+ * plan may leave out partitions until it runs, the one that the keys come from.
+ */
+static const char origins_sql[] =
+    "origins(n, rel, att) AS (\n"
+    "  SELECT n, rel, att FROM keys WHERE rel <> 0::pg_catalog.oid\n"
+    "  UNION ALL\n"
+    "  SELECT o.n, v.rel, v.att\n"
+    "  FROM origins AS o\n"
+    "  JOIN pg_catalog.pg_class AS c ON c.oid = o.rel AND c.relkind = 'v'::pg_catalog.\"char\"\n"
+    "  JOIN pg_catalog.pg_rewrite AS r\n"
+    "    ON r.ev_class = c.oid AND r.rulename = '_RETURN'::pg_catalog.name,\n"
+    "  LATERAL (\n"
+    "    SELECT m.entry[2]::pg_catalog.oid, m.entry[3]::pg_catalog.int2\n"
+    "    FROM (\n"
+    "      SELECT b.part[2], pg_catalog.sum(CASE b.part[1] WHEN '{' THEN 1 ELSE -1 END)\n"
+    "        OVER (ORDER BY b.i)\n"
+    "      FROM pg_catalog.regexp_matches(\n"
+    "        pg_catalog.regexp_replace(r.ev_action::pg_catalog.text, '\\\\.', '', 'g'),\n"
+    "        '([{}])([^{}]*)', 'g') WITH ORDINALITY AS b(part, i)\n"
+    "    ) AS d(text, depth),\n"
+    "    pg_catalog.regexp_match(d.text,\n"
+    "      '^ :resno (\\d+) :resname .* :resorigtbl (\\d+) :resorigcol (\\d+) ') AS m(entry)\n"
+    "    WHERE d.depth = 2 AND m.entry[1]::pg_catalog.int2 = o.att\n"
+    "  ) AS v(rel, att)\n"
+    "  WHERE v.rel <> 0::pg_catalog.oid\n"
+    "),\n"
+    "columns AS (\n"
+    "  SELECT o.n, o.rel, pg_catalog.pg_partition_root(o.rel)::pg_catalog.oid AS root, a.attname\n"
+    "  FROM origins AS o\n"
+    "  JOIN pg_catalog.pg_class AS c ON c.oid = o.rel\n"
+    "    AND c.relkind = ANY (ARRAY['r', 'p', 'm']::pg_catalog.\"char\"[])\n"
+    "  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = o.rel AND a.attnum = o.att\n"
+    "),\n"
+    "targets(origin, rel) AS (\n"
+    "  SELECT DISTINCT c.rel, CASE WHEN plan.appends THEN c.rel\n"
+    "    ELSE (SELECT pg_catalog.min(s.rel) FROM scans AS s) END\n"
+    "  FROM columns AS c, plan\n"
+    "  WHERE NOT EXISTS (\n"
+    "    SELECT FROM scans AS s\n"
+    "    WHERE s.rel IS NULL OR NOT coalesce(s.rel = c.rel OR s.root = c.root, false))\n"
+    "),\n";
+
+/*
+ * Indexes over columns of the order. What is equal in the order must be equal in the index: its
+ * operator class is the one that ORDER BY takes for the type, and an order's collation that is not
+ * the index's takes no two texts for equal.
+ */
+static const char proofs_sql[] =
+    "counted AS (\n"
+    "  SELECT t.rel, a.attnum, k.type, a.attnotnull AND NOT EXISTS (\n"
+    "      SELECT FROM pg_catalog.pg_constraint AS con\n"
+    "      WHERE con.conrelid = a.attrelid AND con.contype = 'n'::pg_catalog.\"char\"\n"
+    "        AND NOT con.convalidated AND con.conkey[1] = a.attnum) AS not_null,\n"
+    "    CASE k.collated WHEN '' THEN a.attcollation\n"
+    "      ELSE pg_catalog.to_regcollation(k.collated)::pg_catalog.oid END AS collation\n"
+    "  FROM targets AS t\n"
+    "  JOIN columns AS c ON c.rel = t.origin\n"
+    "  JOIN keys AS k ON k.n = c.n\n"
+    "  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.rel AND a.attname = c.attname\n"
+    "),\n"
+    "proofs AS (\n"
+    "  SELECT i.indexrelid\n"
+    "  FROM targets AS t\n"
+    "  JOIN pg_catalog.pg_index AS i ON i.indrelid = t.rel\n"
+    "  JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid\n"
+    "  JOIN pg_catalog.pg_am AS am ON am.oid = c.relam AND am.amname = 'btree'::pg_catalog.name\n"
+    "  WHERE i.indisunique AND i.indisvalid AND i.indisready AND i.indislive AND i.indimmediate\n"
+    "    AND i.indpred IS NULL AND i.indexprs IS NULL\n"
+    "    AND NOT EXISTS (\n"
+    "      SELECT FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS p(at)\n"
+    "      WHERE NOT EXISTS (\n"
+    "        SELECT FROM counted AS k\n"
+    "        JOIN pg_catalog.pg_opclass AS op ON op.oid = i.indclass[p.at] AND op.opcdefault\n"
+    "        WHERE k.rel = i.indrelid AND k.attnum = i.indkey[p.at]\n"
+    "          AND (k.not_null OR coalesce(pg_catalog.jsonb_extract_path_text(\n"
+    "            pg_catalog.to_jsonb(i), 'indnullsnotdistinct') = 'true', false))\n"
+    "          AND (op.opcintype = k.type OR NOT EXISTS (\n"
+    "            SELECT FROM pg_catalog.pg_opclass AS own\n"
+    "            WHERE own.opcmethod = op.opcmethod AND own.opcdefault\n"
+    "              AND own.opcintype = k.type))\n"
+    "          AND (k.collation = 0::pg_catalog.oid OR k.collation = i.indcollation[p.at]\n"
+    "            OR EXISTS (\n"
+    "            SELECT FROM pg_catalog.pg_collation AS co\n"
+    "            WHERE co.oid = k.collation AND co.collisdeterministic))))\n"
+    "),\n";
+
+/* The row. */
+static const char verdict_sql[] =
+    "verdict(why) AS MATERIALIZED (\n"
+    "  SELECT CASE\n"
+    "    WHEN stranger IS NOT NULL OR NOT EXISTS (SELECT FROM nodes) THEN 'node'\n"
+    "    WHEN loose > 1 OR (loose > 0 AND appends) THEN 'several'\n"
+    "    WHEN NOT appends AND NOT EXISTS (SELECT FROM scans) THEN 'total'\n"
+    "    WHEN EXISTS (SELECT FROM scans WHERE times > 1)\n"
+    "      OR (SELECT pg_catalog.count(DISTINCT coalesce(root, rel)) FROM scans) > 1\n"
+    "      THEN 'several'\n"
+    "    WHEN NOT EXISTS (SELECT FROM columns) THEN 'column'\n"
+    "    WHEN NOT EXISTS (SELECT FROM targets) THEN 'several'\n"
+    "    WHEN EXISTS (SELECT FROM proofs) THEN 'total'\n"
+    "    ELSE 'key' END\n"
+    "  FROM plan\n"
+    ")\n"
+    "SELECT why,\n"
+    "  CASE why WHEN 'node' THEN stranger WHEN 'key' THEN (\n"
+    "    SELECT pg_catalog.min(c.relname::pg_catalog.text)\n"
+    "    FROM targets AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.rel) END,\n"
+    "  sorts,\n"
+    "  (SELECT pg_catalog.string_agg(CASE WHEN t.typtype = 'c'::pg_catalog.\"char\"\n"
+    "      OR t.oid = 'pg_catalog.record'::pg_catalog.regtype::pg_catalog.oid\n"
+    "      THEN '1' ELSE '0' END,\n"
+    "    '' ORDER BY k.n)\n"
+    "   FROM keys AS k LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.type)\n"
+    "FROM verdict, plan\n";
+
+/* In pieces: C promises strings of 4,095 bytes. */
+char *evpq__verdict_sql(void)
+{
+    return evpq__format("%s%s%s%s%s", nodes_sql, tables_sql, origins_sql, proofs_sql, verdict_sql);
+}
+
+/* What a node says about where rows come from. */
+static const char *node_words(const char *node)
+{
+    static const struct {
+        const char *node, *words;
+    } known[] = {
+        {"Nested Loop", "the statement joins"},
+        {"Hash Join", "the statement joins"},
+        {"Merge Join", "the statement joins"},
+        {"Aggregate", "the statement groups rows"},
+        {"Group", "the statement groups rows"},
+        {"Unique", "the statement makes rows distinct"},
+        {"SetOp", "the statement makes rows distinct"},
+        {"CTE Scan", "its rows come from a WITH query that is kept"},
+        {"Recursive Union", "its rows come from a WITH query that is kept"},
+        {"Values Scan", "its rows come from VALUES"},
+        {"Function Scan", "its rows come from a function"},
+        {"Table Function Scan", "its rows come from a function"},
+        {"ProjectSet", "its rows come from a function"},
+        {"Foreign Scan", "its rows come from a foreign table"},
+    };
+    for (size_t i = 0; node && i < sizeof(known) / sizeof(*known); i++)
+        if (strcmp(known[i].node, node) == 0)
+            return known[i].words;
+    return NULL;
+}
+
+static void put_words(char *out, size_t capacity, const char *why, const char *of)
+{
+    const char *words = strcmp(why, "node") == 0 ? node_words(of) : NULL;
+    if (words)
+        snprintf(out, capacity, "%s", words);
+    else if (strcmp(why, "key") == 0)
+        snprintf(out, capacity,
+                 "no unique, not-null key of table \"%s\" is among the order columns", of);
+    else if (strcmp(why, "column") == 0)
+        snprintf(out, capacity, "no order column is a column of a table");
+    else if (strcmp(why, "several") == 0)
+        snprintf(out, capacity, "its rows come from several tables");
+    else
+        snprintf(out, capacity, "its plan has a node \"%s\"", of);
+}
+
+void evpq__verdict_set_partial(struct evpq_error *err, const char *why, const char *of)
+{
+    char words[256], message[320];
+    put_words(words, sizeof(words), why, of ? of : "?");
+    snprintf(message, sizeof(message), "the order may not be total: %s", words);
+    evpq__error_set_report(
+        err, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
+        &(struct evpq__server_report){
+            .message = message,
+            .hint = "add a unique, not-null column to order_by, or set assume_unique (evpq-page: "
+                    "--assume-unique) when you know that no two rows are equal in all order "
+                    "columns"});
+}
+
+void evpq__verdict_set_sorts(struct evpq_error *err, const struct evpq__keyset *keyset)
+{
+    char hint[EVPQ__ORDER_TEXT + EVPQ__KEYS_MAX * 32];
+    size_t length = (size_t)snprintf(hint, sizeof(hint), "create an index on (");
+    for (size_t i = 0; i < keyset->count; i++) {
+        const struct evpq__key *key = &keyset->keys[i];
+        const char *nulls = key->nulls_first ? " NULLS FIRST" : " NULLS LAST";
+        length += (size_t)snprintf(hint + length, sizeof(hint) - length, "%s%s%s%s%s",
+                                   i ? ", " : "", evpq__key_value(keyset, i),
+                                   evpq__key_collate(keyset, i), key->descending ? " DESC" : "",
+                                   key->nulls_first == key->descending ? "" : nulls);
+    }
+    snprintf(hint + length, sizeof(hint) - length, ")");
+    evpq__error_set_report(err, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
+                           &(struct evpq__server_report){
+                               .message = "no index serves this order",
+                               .hint = hint,
+                           });
+}

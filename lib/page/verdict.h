@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef EVPQ_LIB_PAGE_VERDICT_H
+#define EVPQ_LIB_PAGE_VERDICT_H
+
+/* Is an order total, and does an index serve it? What the server is asked, and what its answer
+ * means. Pure: text in, text out. */
+
+#include "base/error.h"
+#include "page/keyset.h"
+
+/*
+ * A statement of one row, to be given to evpq__free(); NULL without memory. Its parameters: the
+ * plan of a page as EXPLAIN (FORMAT JSON, VERBOSE) writes it, text, or NULL; and of the keys four
+ * arrays: type, table and column as the server describes a result (bigint; 0: no column of a
+ * table), and collation (text, quoted; "": that of the column).
+ */
+char *evpq__verdict_sql(void);
+
+/* The columns of that row. */
+enum {
+    EVPQ__VERDICT_WHY,       /* text: EVPQ__VERDICT_TOTAL, or why the order is not proven total */
+    EVPQ__VERDICT_OF,        /* text: of what, or NULL */
+    EVPQ__VERDICT_SORTS,     /* boolean: the plan sorts */
+    EVPQ__VERDICT_COMPOSITE, /* text: a digit for each key, 1: it is of a composite type */
+    EVPQ__VERDICT_COLUMNS
+};
+
+#define EVPQ__VERDICT_TOTAL "total"
+
+/* Sets the error of an order that is not proven total. */
+void evpq__verdict_set_partial(struct evpq_error *err, const char *why, const char *of);
+/* Sets the error of an order that no index serves. */
+void evpq__verdict_set_sorts(struct evpq_error *err, const struct evpq__keyset *keyset);
+
+#endif /* EVPQ_LIB_PAGE_VERDICT_H */
