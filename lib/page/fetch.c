@@ -14,11 +14,8 @@
  * A pull that was sent ahead and fails is nobody's error: the fetch sends
  * another, with the time that it has itself.
  */
-#include <string.h>
-
 #include "base/mem.h"
 #include "page/pager.h"
-#include "page/proof.h"
 
 struct evpq__fetch {
     struct evpq_op op;
@@ -183,11 +180,7 @@ static void fetch_stop(struct evpq_op *op, evpq_code why)
     struct evpq__fetch *fetch = of_op(op);
     struct evpq_pager *pager = fetch->pager;
     if (fetch->proof) {
-        evpq__error_set(&op->error, why, EVPQ_NOT_SENT, "%s while the order was being proven",
-                        why == EVPQ_ETIMEOUT  ? "the deadline of the page passed"
-                        : why == EVPQ_ECLOSED ? "closed"
-                                              : "cancelled");
-        evpq__proof_stop(fetch->proof, why);
+        evpq__proof_stop(fetch->proof, why, &op->error);
         return;
     }
     struct evpq_op *query = pager->pull->op;
@@ -268,7 +261,7 @@ static bool wants_proof(const struct evpq_pager *pager)
 static void take_facts(struct evpq_pager *pager, const struct evpq__proof_facts *facts)
 {
     pager->proven = true;
-    memcpy(pager->composite, facts->composite, sizeof(pager->composite));
+    pager->facts = *facts;
 }
 
 static void fetch_proven(void *user, const struct evpq__proof_facts *facts, struct evpq_error *err)
@@ -278,8 +271,8 @@ static void fetch_proven(void *user, const struct evpq__proof_facts *facts, stru
     fetch->proof = NULL;
     if (facts) {
         take_facts(pager, facts);
-        evpq__proof_remember(pager->pool, pager->walk.digest, !pager->assume_unique,
-                             pager->require_index, facts);
+        evpq__proof_remember(pager->pool, &pager->walk, !pager->assume_unique, pager->require_index,
+                             facts);
     }
     if (!evpq__op_finished(&fetch->op)) {
         if (facts) {
@@ -313,7 +306,7 @@ static int fetch_begin(struct evpq__fetch *fetch)
 {
     struct evpq_pager *pager = fetch->pager;
     struct evpq__proof_facts facts;
-    if (wants_proof(pager) && evpq__proof_recall(&facts, pager->pool, pager->walk.digest,
+    if (wants_proof(pager) && evpq__proof_recall(&facts, pager->pool, &pager->walk,
                                                  !pager->assume_unique, pager->require_index))
         take_facts(pager, &facts);
     return wants_proof(pager) ? fetch_prove(fetch) : fetch_pull(fetch);

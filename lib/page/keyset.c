@@ -87,6 +87,7 @@ struct page {
     struct side behind, until;
     size_t shared; /* leading keys that are the same in both */
     bool by_offset;
+    bool keys_only; /* all of them, in no order and without an end */
 };
 
 static bool side_descends(const struct page *p, const struct side *side, size_t i)
@@ -118,12 +119,23 @@ static void put_key(struct text *text, const struct page *p, size_t i)
 /* The key outside the page's own SELECT: a hidden one goes by the name it was given. */
 static void put_outer_key(struct text *text, const struct page *p, size_t i)
 {
-    if (!p->keyset->keys[i].hidden) {
+    if (!p->keyset->keys[i].hidden && !p->keys_only) {
         put_key(text, p, i);
         return;
     }
     put_number(text, "evpq_key_", i + 1);
     put(text, evpq__key_collate(p->keyset, i));
+}
+
+/* Whatever is handed over, as evpq_key_1, evpq_key_2, ... */
+static void put_keys_head(struct text *text, const struct page *p)
+{
+    for (size_t i = 0; i < p->keyset->count; i++) {
+        put(text, i == 0 ? "SELECT " : ", ");
+        put(text, evpq__key_value(p->keyset, i));
+        put_number(text, " AS evpq_key_", i + 1);
+    }
+    put(text, " FROM (\n");
 }
 
 static void put_head(struct text *text, const struct page *p)
@@ -145,7 +157,10 @@ static void put_head(struct text *text, const struct page *p)
 
 static void put_paged(struct text *text, const struct page *p)
 {
-    put_head(text, p);
+    if (p->keys_only)
+        put_keys_head(text, p);
+    else
+        put_head(text, p);
     put_bytes(text, p->paged->sql, p->paged->sql_length);
     put(text, "\n) AS evpq_page");
 }
@@ -330,7 +345,8 @@ static void put_branch(struct text *text, const struct page *p, const struct bra
         put(text, branch->next != BRANCH_ALL ? " AND " : " WHERE ");
         put_until(text, p, branch);
     }
-    put_order_and_limit(text, p, put_key);
+    if (!p->keys_only)
+        put_order_and_limit(text, p, put_key);
 }
 
 static void put_ordered(struct text *text, const struct page *p)
@@ -357,8 +373,31 @@ static void put_ordered(struct text *text, const struct page *p)
     put_order_and_limit(text, p, put_outer_key);
 }
 
+static void put_sample(struct text *text, const struct page *p)
+{
+    struct branch branches[BRANCHES_MAX];
+    size_t count = plan(branches, p);
+    put(text, "SELECT * FROM (SELECT * FROM (\n");
+    for (size_t i = 0; i < count; i++) {
+        put(text, i > 0 ? "\nUNION ALL\n(" : "(");
+        put_branch(text, p, &branches[i]);
+        put(text, ")");
+    }
+    if (count == 0) { /* as for a page */
+        put_paged(text, p);
+        put(text, " WHERE false");
+    }
+    put_number(text, "\n) AS evpq_page ORDER BY pg_catalog.random() LIMIT ", p->paged->rows);
+    put(text, ") AS evpq_sample");
+    put_order(text, p, put_outer_key);
+}
+
 static void put_page(struct text *text, const struct page *p)
 {
+    if (p->keys_only) {
+        put_sample(text, p);
+        return;
+    }
     if (!p->by_offset) {
         put_ordered(text, p);
         return;
@@ -378,16 +417,27 @@ static char *page_sql(const struct page *p)
     return text.to;
 }
 
-char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
-                       const struct evpq__cut *cut)
+static char *between_sql(struct page page, const struct evpq__cut *cut)
 {
-    struct page page = {.paged = paged, .keyset = keyset};
+    const struct evpq__keyset *keyset = page.keyset;
     page.behind = (struct side){cut->nulls, cut->rows, cut->backward, cut->inclusive, 0};
     page.until = (struct side){cut->until_nulls, cut->until_rows, true, true, 0};
     for (size_t i = 0; cut->nulls && i < keyset->count; i++)
         page.until.params += !cut->nulls[i];
     page.shared = cut->nulls && cut->until_nulls ? cut->until_shared : 0;
     return page_sql(&page);
+}
+
+char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
+                       const struct evpq__cut *cut)
+{
+    return between_sql((struct page){.paged = paged, .keyset = keyset}, cut);
+}
+
+char *evpq__sample_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
+                       const struct evpq__cut *cut)
+{
+    return between_sql((struct page){.paged = paged, .keyset = keyset, .keys_only = true}, cut);
 }
 
 char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset)

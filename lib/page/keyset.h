@@ -40,6 +40,11 @@ struct evpq__cut {
 char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
                        const struct evpq__cut *cut);
 
+/* The keys of paged->rows rows picked by chance from all that are in the cut, which is forward, in
+ * order; likewise. They are its columns, in order. */
+char *evpq__sample_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
+                       const struct evpq__cut *cut);
+
 /* The statement of one offset page, likewise; the offset is its parameter, a bigint. There may be
  * no key. */
 char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset);

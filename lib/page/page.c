@@ -49,9 +49,8 @@ static bool may_be_composite(const PGresult *pg, int column)
     return PQftype(pg, column) >= EVPQ__FIRST_USER_TYPE && PQfsize(pg, column) < 0;
 }
 
-/* The place next to a row; NULL without memory. */
-static struct evpq__place *place_at(const struct evpq_pager *pager, const struct evpq__ask *ask,
-                                    const PGresult *pg, int row, const int *columns, bool before)
+struct evpq__place *evpq__place_at(const struct evpq_pager *pager, int64_t offset,
+                                   const PGresult *pg, int row, const int *columns, bool before)
 {
     evpq_value keys[EVPQ__KEYS_MAX];
     struct evpq__position position = {.keys = keys, .before = before};
@@ -63,7 +62,7 @@ static struct evpq__place *place_at(const struct evpq_pager *pager, const struct
                                   position.nulls[i] ? NULL : PQgetvalue(pg, row, column),
                                   (size_t)PQgetlength(pg, row, column));
     }
-    position.offset = ask->offset + row + (before ? 0 : 1);
+    position.offset = offset + row + (before ? 0 : 1);
     return evpq__place_new(&position, evpq__pager_keys(pager));
 }
 
@@ -71,8 +70,9 @@ static struct evpq__place *place_at(const struct evpq_pager *pager, const struct
 static bool move(struct evpq_pager *pager, const struct evpq__ask *ask, const PGresult *pg,
                  const int *columns, int first, int last)
 {
-    struct evpq__place *before = place_at(pager, ask, pg, first, columns, true);
-    struct evpq__place *behind = before ? place_at(pager, ask, pg, last, columns, false) : NULL;
+    struct evpq__place *before = evpq__place_at(pager, ask->offset, pg, first, columns, true);
+    struct evpq__place *behind =
+        before ? evpq__place_at(pager, ask->offset, pg, last, columns, false) : NULL;
     if (!behind) {
         evpq__place_free(before);
         return false;
@@ -123,6 +123,11 @@ void evpq__page_take(struct evpq_page *page, struct evpq_pager *pager, const str
 }
 
 /* ---- questions ---- */
+
+uint32_t evpq_page_range(const evpq_page *page)
+{
+    return page ? page->range : 0;
+}
 
 evpq_result *evpq_page_result(const evpq_page *page)
 {

@@ -209,11 +209,14 @@ static size_t add_params(evpq_value *params, size_t count, const struct evpq__pl
     return count;
 }
 
-/* Which keys are of a composite type: as was found out, or as may be, judged by the value. */
-static const bool *composite_keys(const struct evpq_pager *pager,
-                                  const struct evpq__position *position)
+/* Which keys are of a composite type: as was found out of that type, or as may be. */
+static void find_composites(const struct evpq_pager *pager, const struct evpq__place *place,
+                            bool composite[EVPQ__KEYS_MAX])
 {
-    return pager->proven ? pager->composite : position->rows;
+    for (size_t i = 0; place && i < evpq__pager_keys(pager); i++) {
+        bool known = pager->proven && place->position.keys[i].type == pager->facts.types[i];
+        composite[i] = known ? pager->facts.composite[i] : place->position.rows[i];
+    }
 }
 
 /* Leading keys that are the same in both, as far as their bytes tell; not all of them. */
@@ -238,16 +241,19 @@ char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, siz
     }
     const struct evpq__position *from = ask->from ? &ask->from->position : NULL;
     const struct evpq__position *until = pager->until ? &pager->until->position : NULL;
+    bool composite[EVPQ__KEYS_MAX], until_composite[EVPQ__KEYS_MAX];
+    find_composites(pager, ask->from, composite);
+    find_composites(pager, pager->until, until_composite);
     *count = add_params(pager->params, *count, ask->from, keys);
     *count = add_params(pager->params, *count, pager->until, keys);
-    return evpq__keyset_sql(
+    return (ask->sample ? evpq__sample_sql : evpq__keyset_sql)(
         &pager->paged, &pager->keyset,
         &(struct evpq__cut){.backward = ask->backward,
                             .inclusive = ask->inclusive,
-                            .rows = from ? composite_keys(pager, from) : NULL,
+                            .rows = from ? composite : NULL,
                             .nulls = from ? from->nulls : NULL,
                             .until_nulls = until ? until->nulls : NULL,
-                            .until_rows = until ? composite_keys(pager, until) : NULL,
+                            .until_rows = until ? until_composite : NULL,
                             .until_shared = from && until ? shared_keys(from, until, keys) : 0});
 }
 

@@ -11,8 +11,11 @@
 #include "page/cursor.h"
 #include "page/failure.h"
 #include "page/options.h"
+#include "page/proof.h"
 #include "pg/result.h"
 #include "pool/pool.h"
+
+struct evpq_pager;
 
 /* A place between two rows. */
 struct evpq__place {
@@ -23,16 +26,22 @@ struct evpq__place {
 /* NULL without memory. */
 struct evpq__place *evpq__place_new(const struct evpq__position *position, size_t columns);
 void evpq__place_free(struct evpq__place *place);
+/* Next to a row that has the keys in these columns; `offset` is that of row 0. NULL without memory.
+ */
+struct evpq__place *evpq__place_at(const struct evpq_pager *pager, int64_t offset,
+                                   const PGresult *pg, int row, const int *columns, bool before);
 
 struct evpq_page {
     const struct evpq_pager *pager;
     struct evpq_result *result; /* one reference */
     bool has_next, has_prev;
+    uint32_t range; /* of a scan */
 };
 
 /* Which page is wanted. */
 struct evpq__ask {
     bool backward, inclusive;
+    bool sample;                    /* no page: the keys of rows by chance, of all behind `from` */
     const struct evpq__place *from; /* NULL: from the start, or the end */
     int64_t offset;                 /* of an offset page */
     uint32_t rows;                  /* to show at most */
@@ -69,8 +78,8 @@ struct evpq_pager {
     evpq_format format;
     size_t prefetch_bytes;
     bool assume_unique, require_index;
-    bool proven;                    /* as far as it was asked for; and composite is known */
-    bool composite[EVPQ__KEYS_MAX]; /* keys whose type is composite */
+    bool proven; /* as far as it was asked for: there are facts */
+    struct evpq__proof_facts facts;
 
     struct evpq__place *before, *behind; /* NULL: not known, or the start of the walk */
     struct evpq__place *until;           /* NULL: to the end */

@@ -219,12 +219,15 @@ static void take_verdict(struct evpq__proof *p, struct evpq_result *result, stru
         (none != EVPQ_OK && none != EVPQ_NULL) ||
         evpq_result_bool(result, 0, EVPQ__VERDICT_SORTS, &sorts) != EVPQ_OK ||
         evpq_result_text(result, 0, EVPQ__VERDICT_COMPOSITE, &composite) != EVPQ_OK ||
+        evpq_result_bool(result, 0, EVPQ__VERDICT_ALWAYS, &p->facts.always) != EVPQ_OK ||
         composite.length != count) {
         set_not_understood(err);
         return;
     }
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        p->facts.types[i] = (uint32_t)p->types[i];
         p->facts.composite[i] = composite.data[i] == '1';
+    }
     if (p->ask.unique && strcmp(why.data, EVPQ__VERDICT_TOTAL) != 0)
         evpq__verdict_set_partial(err, why.data, none == EVPQ_OK ? of.data : NULL);
     else if (p->ask.index && sorts)
@@ -386,40 +389,67 @@ int evpq__proof_start(struct evpq__proof **out, const struct evpq__proof_ask *as
     return code;
 }
 
-void evpq__proof_stop(struct evpq__proof *p, evpq_code why)
+void evpq__proof_stop(struct evpq__proof *p, evpq_code why, struct evpq_error *err)
 {
-    if (p->stopped)
-        return;
-    p->stopped = why;
-    evpq__op_stop(p->op, why);
+    if (!p->stopped) {
+        p->stopped = why;
+        evpq__op_stop(p->op, why);
+    }
+    if (p->op->error.code == p->stopped)
+        evpq__error_copy(err, &p->op->error);
+    else
+        set_stopped(err, p->stopped);
 }
 
 /* ---- what is known already ---- */
 
-enum { PROVEN_UNIQUE = 1, PROVEN_INDEX = 2 };
+/* As the pool remembers it. */
+struct remembered {
+    uint8_t unique, index;
+    struct evpq__proof_facts facts;
+};
+_Static_assert(sizeof(struct remembered) <= EVPQ__MEMO_VALUE, "a proof fits into a memo");
 
-bool evpq__proof_recall(struct evpq__proof_facts *facts, struct evpq_pool *pool,
-                        const unsigned char digest[EVPQ__MEMO_KEY], bool unique, bool index)
+static bool recall(struct remembered *known, const struct evpq_pool *pool,
+                   const unsigned char digest[EVPQ__MEMO_KEY])
 {
     unsigned char value[EVPQ__MEMO_VALUE];
-    if (pool->state != EVPQ__POOL_OPEN ||
-        !evpq__memo_get(pool->memo, digest, value, evpq__loop_now(pool->loop)))
+    if (!evpq__memo_get(pool->memo, digest, value, evpq__loop_now(pool->loop)))
         return false;
-    if ((unique && !(value[0] & PROVEN_UNIQUE)) || (index && !(value[0] & PROVEN_INDEX)))
-        return false;
-    for (size_t i = 0; i < EVPQ__KEYS_MAX; i++)
-        facts->composite[i] = value[1] >> i & 1;
+    memcpy(known, value, sizeof(*known));
     return true;
 }
 
-void evpq__proof_remember(struct evpq_pool *pool, const unsigned char digest[EVPQ__MEMO_KEY],
-                          bool unique, bool index, const struct evpq__proof_facts *facts)
+static void remember(struct evpq_pool *pool, const unsigned char digest[EVPQ__MEMO_KEY],
+                     const struct remembered *known)
 {
     unsigned char value[EVPQ__MEMO_VALUE] = {0};
+    memcpy(value, known, sizeof(*known));
+    evpq__memo_put(&pool->memo, digest, value, evpq__loop_now(pool->loop));
+}
+
+bool evpq__proof_recall(struct evpq__proof_facts *facts, struct evpq_pool *pool,
+                        const struct evpq__walk *walk, bool unique, bool index)
+{
+    struct remembered known;
+    if (pool->state != EVPQ__POOL_OPEN)
+        return false;
+    if (!recall(&known, pool, walk->digest) && (index || !recall(&known, pool, walk->statement)))
+        return false;
+    if ((unique && !known.unique) || (index && !known.index))
+        return false;
+    *facts = known.facts;
+    return true;
+}
+
+void evpq__proof_remember(struct evpq_pool *pool, const struct evpq__walk *walk, bool unique,
+                          bool index, const struct evpq__proof_facts *facts)
+{
+    struct remembered known = {.unique = unique, .index = index, .facts = *facts};
     if (pool->state != EVPQ__POOL_OPEN)
         return;
-    value[0] = (unsigned char)((unique ? PROVEN_UNIQUE : 0) | (index ? PROVEN_INDEX : 0));
-    for (size_t i = 0; i < EVPQ__KEYS_MAX; i++)
-        value[1] |= (unsigned char)(facts->composite[i] << i);
-    evpq__memo_put(&pool->memo, digest, value, evpq__loop_now(pool->loop));
+    remember(pool, walk->digest, &known);
+    known.index = false;
+    if (facts->always && memcmp(walk->digest, walk->statement, EVPQ__MEMO_KEY) != 0)
+        remember(pool, walk->statement, &known);
 }

@@ -8,7 +8,7 @@
  * that is proven.
  */
 
-#include "page/keyset.h"
+#include "page/token.h"
 #include "pool/pool.h"
 
 struct evpq__proof_ask {
@@ -21,8 +21,12 @@ struct evpq__proof_ask {
     int64_t deadline_us;      /* of evpq__loop_now(); all steps within it */
 };
 
+/* Of each key. What is remembered may be of a table that has been changed since: a fact about a
+ * type holds for values of that type. */
 struct evpq__proof_facts {
-    bool composite[EVPQ__KEYS_MAX]; /* keys whose type is composite: NULL tests look into them */
+    uint32_t types[EVPQ__KEYS_MAX];
+    bool composite[EVPQ__KEYS_MAX]; /* NULL tests look into values of this type */
+    bool always;                    /* the order is total for other parameters, too */
 };
 
 /* Facts, or NULL and an error (to be moved from). Once, from the loop, never before start() has
@@ -36,18 +40,18 @@ struct evpq__proof;
 int evpq__proof_start(struct evpq__proof **out, const struct evpq__proof_ask *ask,
                       evpq__proof_fn *done, void *user);
 
-/* Ends it early: `done` follows from the loop with this code (and the child's error text). */
-void evpq__proof_stop(struct evpq__proof *proof, evpq_code why);
+/* Ends it early: `done` follows from the loop with this code. Sets the error that it will have. */
+void evpq__proof_stop(struct evpq__proof *proof, evpq_code why, struct evpq_error *err);
 
 /*
- * What was proven, for the next pager of the same walk. The pool remembers it for a minute, under
- * the digest of the walk: it covers statement, order and parameters, which the plan depends on.
- * Something proven with `unique` or `index` is known without them, too.
+ * What was proven, for the next pager of the same walk. The pool remembers it for a minute: for
+ * these parameters, and for any where that makes no difference. Something proven with `unique` or
+ * `index` is known without them, too.
  */
 bool evpq__proof_recall(struct evpq__proof_facts *facts, struct evpq_pool *pool,
-                        const unsigned char digest[EVPQ__MEMO_KEY], bool unique, bool index);
+                        const struct evpq__walk *walk, bool unique, bool index);
 /* Without memory it is forgotten. */
-void evpq__proof_remember(struct evpq_pool *pool, const unsigned char digest[EVPQ__MEMO_KEY],
-                          bool unique, bool index, const struct evpq__proof_facts *facts);
+void evpq__proof_remember(struct evpq_pool *pool, const struct evpq__walk *walk, bool unique,
+                          bool index, const struct evpq__proof_facts *facts);
 
 #endif /* EVPQ_LIB_PAGE_PROOF_H */

@@ -127,12 +127,10 @@ static void column_head(unsigned char head[COLUMN_HEAD_SIZE], const struct evpq_
     put_number(head + 5, (uint64_t)params->lengths[i], 4);
 }
 
-bool evpq__walk_init(struct evpq__walk *out, const char *sql, size_t sql_length,
-                     const struct evpq__keyset *keyset, const evpq_value *params, size_t count)
+/* Up to the number of parameters. */
+static struct hash hash_order(const char *sql, size_t sql_length, const struct evpq__keyset *keyset,
+                              size_t params_count)
 {
-    struct encoded *encoded = encode(params, count);
-    if (!encoded)
-        return false;
     struct hash hash = hash_start();
     hash_number(&hash, sql_length);
     hash_bytes(&hash, sql, sql_length);
@@ -144,16 +142,29 @@ bool evpq__walk_init(struct evpq__walk *out, const char *sql, size_t sql_length,
         hash_text(&hash, evpq__key_value(keyset, i));
         hash_text(&hash, evpq__key_collate(keyset, i));
     }
-    hash_number(&hash, count);
+    hash_number(&hash, params_count);
+    return hash;
+}
+
+bool evpq__walk_init(struct evpq__walk *out, const char *sql, size_t sql_length,
+                     const struct evpq__keyset *keyset, const evpq_value *params, size_t count)
+{
+    struct encoded *encoded = encode(params, count);
+    if (!encoded)
+        return false;
+    struct hash hash = hash_order(sql, sql_length, keyset, count);
+    struct hash statement = hash_order(sql, sql_length, keyset, count);
     for (int i = 0; i < encoded->params.count; i++) {
         unsigned char head[COLUMN_HEAD_SIZE];
         column_head(head, &encoded->params, i);
         hash_bytes(&hash, head, sizeof(head));
         hash_bytes(&hash, encoded->params.values[i], (size_t)encoded->params.lengths[i]);
+        hash_number(&statement, encoded->params.types[i]);
     }
     evpq__free(encoded);
     *out = (struct evpq__walk){.columns = keyset->count};
-    return hash_end(&hash, out->digest);
+    bool made = hash_end(&hash, out->digest);
+    return hash_end(&statement, out->statement) && made;
 }
 
 /* ---- seals ---- */

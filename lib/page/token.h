@@ -17,7 +17,8 @@ enum {
 /* What a token is bound to, and what signs it. */
 struct evpq__walk {
     unsigned char digest[32];
-    size_t columns; /* of its order; 0: offset pages */
+    unsigned char statement[32]; /* a digest, whatever the values of the parameters are */
+    size_t columns;              /* of its order; 0: offset pages */
     /* The first signs, all are believed; none: tokens are not signed. Not owned. */
     const evpq_secret *secrets;
     size_t secrets_count;

@@ -206,7 +206,9 @@ static const char verdict_sql[] =
     "      OR t.oid = 'pg_catalog.record'::pg_catalog.regtype::pg_catalog.oid\n"
     "      THEN '1' ELSE '0' END,\n"
     "    '' ORDER BY k.n)\n"
-    "   FROM keys AS k LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.type)\n"
+    "   FROM keys AS k LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.type),\n"
+    "  EXISTS (SELECT FROM scans)\n"
+    "    AND (appends OR NOT EXISTS (SELECT FROM scans WHERE root IS NOT NULL))\n"
     "FROM verdict, plan\n";
 
 /* In pieces: C promises strings of 4,095 bytes. */

@@ -22,6 +22,9 @@ enum {
     EVPQ__VERDICT_OF,        /* text: of what, or NULL */
     EVPQ__VERDICT_SORTS,     /* boolean: the plan sorts */
     EVPQ__VERDICT_COMPOSITE, /* text: a digit for each key, 1: it is of a composite type */
+    /* boolean: a total order is total for any parameters. The plan of others may have less in it,
+     * where they make a condition false, or another partition; it has no other tables. */
+    EVPQ__VERDICT_ALWAYS,
     EVPQ__VERDICT_COLUMNS
 };
 

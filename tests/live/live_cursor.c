@@ -154,7 +154,7 @@ static void all_pages_see_one_moment(void **state)
     page_of(&live, pager, &step, evpq_pager_next);
     aside_int8("DELETE FROM evpq_page_rows WHERE id IN (1, 6, 10)");
     aside_int8("UPDATE evpq_page_rows SET id = 100 WHERE id = 7");
-    aside_int8("INSERT INTO evpq_page_rows VALUES (5, 0, 0), (11, 0, 0)");
+    aside_int8("INSERT INTO evpq_page_rows VALUES (0, 0, 0), (11, 0, 0)");
     for (int64_t id = 5; id <= 10;) {
         page_of(&live, pager, &step, evpq_pager_next);
         for (uint32_t row = 0; row < step.rows; row++)

@@ -110,6 +110,7 @@ static inline void make_rows(int count)
              "(i %% 3)::int8 AS tie FROM generate_series(1, %d) AS i",
              count);
     aside_int8(sql);
+    aside_int8("ALTER TABLE evpq_page_rows ADD PRIMARY KEY (id)");
 }
 
 static inline int drop_rows(void **state)
