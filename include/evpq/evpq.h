@@ -79,6 +79,7 @@
 #include <evpq/pool.h>
 #include <evpq/query.h>
 #include <evpq/result.h>
+#include <evpq/semaphore.h>
 #include <evpq/trace.h>
 #include <evpq/value.h>
 
