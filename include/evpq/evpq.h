@@ -73,6 +73,7 @@
 
 #include <evpq/base.h>
 #include <evpq/error.h>
+#include <evpq/group.h>
 #include <evpq/limiter.h>
 #include <evpq/op.h>
 #include <evpq/pager.h>

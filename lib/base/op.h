@@ -64,6 +64,9 @@ static inline bool evpq__op_finished(const struct evpq_op *op)
 }
 /* Its outcome is set. Does nothing when it had one. */
 void evpq__op_finish(struct evpq_op *op);
+/* The two halves of it, for one whose outcome is known before it may be told. */
+void evpq__op_decide(struct evpq_op *op);
+void evpq__op_post(struct evpq_op *op);
 /* Ends it early, as a deadline or cancel does. Does nothing when it has finished. */
 void evpq__op_stop(struct evpq_op *op, evpq_code why);
 /* Takes back one that was never told to the caller: no callback, and one reference less. */

@@ -334,6 +334,7 @@ static void pager_on_result(evpq_result *result, const evpq_error *err, void *us
 {
     struct evpq_pager *pager = user;
     struct evpq_error failure = {0};
+    struct evpq_op *op = pager->op;
     pager->op = NULL;
     if (err)
         take_failure(pager, err, &failure);
@@ -342,6 +343,8 @@ static void pager_on_result(evpq_result *result, const evpq_error *err, void *us
     else
         take_page(pager, result, &failure);
     bool good = failure.code == EVPQ_OK;
+    if (!good && op->error.code == EVPQ_OK) /* for who watches the operation */
+        evpq__error_copy(&op->error, &failure);
     pager->on_page(good ? &pager->page : NULL, good ? NULL : &failure, pager->user);
     evpq__error_clear(&failure);
     pager_unref(pager);
