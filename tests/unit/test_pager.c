@@ -84,6 +84,7 @@ static bool answer(int first, int rows)
     if (!result)
         return false;
     asked.on_result(result, NULL, asked.user);
+    evpq__error_clear(&op.error);
     evpq_result_free(result);
     return true;
 }
@@ -93,6 +94,7 @@ static void answer_error(evpq_code code)
     struct evpq_error error = {0};
     evpq__error_set(&error, code, EVPQ_NOT_SENT, "why not");
     asked.on_result(NULL, &error, asked.user);
+    evpq__error_clear(&op.error);
     evpq__error_clear(&error);
 }
 

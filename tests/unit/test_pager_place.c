@@ -68,6 +68,7 @@ static void answer(int rows, const char *const *values)
     struct evpq_result *result = evpq__result_new(pg, NULL);
     assert_non_null(result);
     asked.on_result(result, NULL, asked.user);
+    evpq__error_clear(&op.error);
     evpq_result_free(result);
 }
 
@@ -89,6 +90,7 @@ static void answer_error_at(uint32_t position)
                                                          .constraint = "constraint",
                                                          .position = position});
     asked.on_result(NULL, &error, asked.user);
+    evpq__error_clear(&op.error);
     evpq__error_clear(&error);
 }
 
