@@ -79,6 +79,7 @@
 #include <evpq/pager.h>
 #include <evpq/pool.h>
 #include <evpq/query.h>
+#include <evpq/queue.h>
 #include <evpq/result.h>
 #include <evpq/semaphore.h>
 #include <evpq/trace.h>

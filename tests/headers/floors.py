@@ -15,7 +15,7 @@ FLOORS = ["base", "flow", "pg", "pool", "session", "page"]
 # The floor that each public header tells of. evpq.h is the roof.
 PUBLIC = {
     "base.h": "base", "error.h": "base", "op.h": "base",
-    "limiter.h": "flow", "semaphore.h": "flow", "group.h": "flow",
+    "limiter.h": "flow", "semaphore.h": "flow", "group.h": "flow", "queue.h": "flow",
     "value.h": "pg", "query.h": "pg", "result.h": "pg",
     "pool.h": "pool", "trace.h": "pool",
     "pager.h": "page",
