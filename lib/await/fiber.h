@@ -5,18 +5,23 @@
 /*
  * Stacks, and switching between them.
  *
- * The switch is the C library's (ucontext): what Debian has besides is Boost's
- * context, whose C entry points are a private part of a C++ library, and PCL,
- * which is no longer kept. swapcontext() costs two system calls for the signal
- * mask, works with shadow stacks, and sanitizers and valgrind know it.
+ * The switch is the C library's: what Debian has besides is Boost's context,
+ * whose C entry points are a private part of a C++ library, and PCL, which is no
+ * longer kept. A fiber is made with makecontext(), and switched by _setjmp() and
+ * _longjmp() from then on, as QEMU's coroutines are: swapcontext() costs a system
+ * call for the signal mask each time, which is most of its price. Sanitizers and
+ * valgrind know both.
  */
 
+#include <setjmp.h>
 #include <stddef.h>
 #include <ucontext.h>
 
 struct fiber {
-    ucontext_t own, back; /* where it goes on; where who resumed it does */
-    char *stack;          /* the lowest byte that may be touched */
+    jmp_buf own, back; /* where it goes on; where who entered it does */
+    ucontext_t begin;  /* where it begins */
+    _Bool begun;
+    char *stack; /* the lowest byte that may be touched */
     size_t size;
     void *fake_stack, *back_fake_stack; /* AddressSanitizer's */
     const void *back_stack;
