@@ -75,6 +75,7 @@
 #include <evpq/error.h>
 #include <evpq/group.h>
 #include <evpq/limiter.h>
+#include <evpq/limits.h>
 #include <evpq/op.h>
 #include <evpq/pager.h>
 #include <evpq/pool.h>
