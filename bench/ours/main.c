@@ -80,20 +80,6 @@ void bench_text_row(struct bench_meter *meter, const evpq_result *result, uint32
                     name.data, name.length);
 }
 
-struct opening {
-    struct ev_loop *loop;
-    uint64_t missing;
-};
-
-static void on_warm(evpq_result *result, const evpq_error *err, void *user)
-{
-    struct opening *opening = user;
-    (void)result;
-    bench_check(EVPQ_OK, err);
-    if (--opening->missing == 0)
-        ev_break(opening->loop, EVBREAK_ALL);
-}
-
 evpq_pool *bench_pool_open(struct ev_loop *loop, const struct bench_options *options)
 {
     evpq_pool *pool;
@@ -112,13 +98,14 @@ evpq_pool *bench_pool_open(struct ev_loop *loop, const struct bench_options *opt
         bench_not_in_this_build("pipeline_depth");
 #endif
     bench_check(evpq_pool_open(&pool, loop, &o), NULL);
-    /* A lease for each would do as well, but nothing tells when all are idle again. */
-    struct opening opening = {.loop = loop, .missing = connections};
-    for (uint32_t i = 0; i < connections; i++)
-        bench_check(
-            evpq_pool_query(NULL, pool, EVPQ_QUERY("SELECT pg_sleep(0.05)"), on_warm, &opening),
-            NULL);
-    ev_run(loop, 0);
+    /* All of them, so that no dial is measured along. */
+    evpq_pool_stats stats = {.size = sizeof(stats)};
+    while (stats.idle < connections) {
+        ev_run(loop, EVRUN_ONCE);
+        bench_check(evpq_pool_stats_get(pool, &stats), NULL);
+        if (stats.dial_failures > 0)
+            bench_fail("a connection could not be made");
+    }
     return pool;
 }
 
