@@ -132,7 +132,7 @@ def killed_walks(folder, more, form, most=20):
             return kills, read(out)
 
 
-KILLED = [[], ["--prefetch"]]
+KILLED = [[], ["--prefetch"], ["--jobs", "3"]]
 
 
 @case
