@@ -64,14 +64,16 @@ static PQconninfoOption *effective_options(const char *conninfo, const char *spo
 
 /*
  * Without memory libpq leaves settings out, some without a word. What is lost like this (the host,
- * sslmode) would be taken from the environment or be a default: so both readings have to agree.
+ * sslmode) would be taken from the environment or be a default: so both readings have to agree. The
+ * second one gives up earlier: defaults that libpq fills in after sslmode are in the first only
+ * (sslcertmode, since 16).
  */
 static bool same_readings(const PQconninfoOption *a, const PQconninfoOption *b)
 {
     for (; a->keyword && b->keyword; a++, b++) {
         bool spoilt_in_one =
             strcmp(a->keyword, "target_session_attrs") == 0 || strcmp(a->keyword, "sslmode") == 0;
-        if (!a->val != !b->val || (a->val && !spoilt_in_one && strcmp(a->val, b->val) != 0))
+        if (b->val && !spoilt_in_one && (!a->val || strcmp(a->val, b->val) != 0))
             return false;
     }
     return true;
