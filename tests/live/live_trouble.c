@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What users set against trouble, on a real server: limits, policies, resets, traces. */
 #include "support/live.h"
+#include "support/pooler.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -744,5 +745,5 @@ int main(void)
         cmocka_unit_test(a_commit_that_rolls_back_is_no_success),
         cmocka_unit_test(a_copy_that_writes_is_unknown),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return pooler_run_group_tests_name("trouble", tests, NULL, NULL);
 }
