@@ -76,8 +76,11 @@ static void cancel_one(void)
     struct live live;
     struct outcome outcome;
     live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
-    live_query(&live, &outcome, EVPQ_QUERY("SELECT pg_sleep(5)", .timeout_ms = 200));
+    /* Connected first, so that the statement is sent before its time is over. */
+    live_int8(&live, EVPQ_QUERY("SELECT 1::int8"));
+    live_query(&live, &outcome, EVPQ_QUERY("SELECT pg_sleep(5)", .timeout_ms = 400));
     assert_int_equal(outcome.code, EVPQ_ETIMEOUT);
+    assert_int_equal(outcome.fate, EVPQ_UNKNOWN);
     outcome_clear(&outcome);
     assert_int_equal(live_int8(&live, EVPQ_QUERY("SELECT 1::int8")), 1);
     assert_int_equal(live_stats(&live).dialed, 1);
