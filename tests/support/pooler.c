@@ -12,6 +12,8 @@ static char keeps_process[] =
 static char keeps_idle[] = "no client is told when the server ends a process that runs nothing";
 static char keeps_setting[] = "PgBouncer gives a setting of the session to the next client";
 
+static char own_words[] = "PgBouncer refuses with an SQLSTATE of its own: live_pooler";
+
 /* From this mode on. */
 static const struct exception {
     enum pooler from;
@@ -21,6 +23,7 @@ static const struct exception {
     {POOLER_SESSION, "promise_7_clean_or_gone_a_slot_is_free_when_the_server_has_let_go",
      keeps_process},
     {POOLER_SESSION, "an_idle_connection_that_the_server_ends_is_noticed_and_replaced", keeps_idle},
+    {POOLER_SESSION, "a_wrong_password_is_refused_for_good_and_told_at_once", own_words},
     {POOLER_SESSION, "connections_are_replaced_at_max_lifetime", keeps_process},
     {POOLER_SESSION, "a_connection_with_a_huge_result_behind_it_is_replaced", keeps_process},
     {POOLER_SESSION, "without_a_reset_only_what_readers_rely_on_is_watched", keeps_process},
