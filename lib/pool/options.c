@@ -38,7 +38,7 @@ const char *evpq__pool_options_read(struct evpq_pool_options *out,
         return "connect_timeout_ms cannot be EVPQ_NEVER";
     if (out->cancel_policy < EVPQ_CANCEL_AND_KEEP || out->cancel_policy > EVPQ_CLOSE_ONLY)
         return "cancel_policy is none of evpq_cancel_policy";
-    if (out->trace_kinds >= 2 * (uint32_t)EVPQ_TRACE_LEASE_OVERDUE)
+    if (out->trace_kinds >= 2 * (uint32_t)EVPQ_TRACE_WARNING)
         return "trace_kinds has one that is none of evpq_trace_kind";
     if (!evpq__switch_valid(out->server_timeout))
         return "server_timeout is none of evpq_switch";

@@ -177,6 +177,7 @@ static void slot_on_dialed(void *owner, struct evpq__dialed *dialed)
         evpq__upkeep_dial_succeeded(pool);
         pool->read_write = dialed->read_write;
         evpq__pool_trace_slot(slot, EVPQ_TRACE_DIALED, slot->dialed_us, NULL);
+        evpq__pool_warn(slot, dialed->notices);
         slot->dialed_us = evpq__loop_now(pool->loop);
         slot->expires_us = evpq__upkeep_expiry(pool);
         slot_becomes_idle(slot);

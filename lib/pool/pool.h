@@ -97,6 +97,7 @@ struct evpq_pool {
     uint32_t useless;      /* those of an older one than this must not be used at all */
     uint32_t stale;        /* idle slots that wait for their replacement */
     bool read_write;       /* the conninfo asks for a server that takes writes */
+    unsigned warned;       /* a sum of evpq__dial_notice: what has been told */
     int64_t drifted_us;    /* when a server was found to take none, the last time */
     int64_t cancels_to_us; /* how far cancel requests have used up their budget */
     struct evpq__codel codel;
@@ -213,6 +214,8 @@ static inline void evpq__pool_trace(const struct evpq_pool *pool, const evpq_tra
 }
 void evpq__pool_trace_slot(const struct evpq__slot *slot, evpq_trace_kind kind, int64_t since_us,
                            const char *why);
+/* Tells of a connection's evpq__dial_notice, each once for the pool. */
+void evpq__pool_warn(const struct evpq__slot *slot, unsigned notices);
 void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us);
 
 /* options.c: `out` gets what the user set and the defaults of the rest; a problem, or NULL. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Acquire and release, sizes, ages, close: the pool on a real server. */
 #include "support/live.h"
+#include "support/pooler.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -407,5 +408,5 @@ int main(void)
         cmocka_unit_test(close_at_any_moment_calls_everybody_back_once),
         cmocka_unit_test(two_pools_on_one_loop_do_not_disturb_each_other),
     };
-    return cmocka_run_group_tests_name("pool", tests, NULL, NULL);
+    return pooler_run_group_tests_name("pool", tests, NULL, NULL);
 }
