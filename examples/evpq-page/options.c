@@ -13,9 +13,11 @@
 #include "token_file.h"
 
 #define MAX_PAGE_SIZE      10000
+#define MAX_JOBS           64
 #define DEFAULT_TIMEOUT_MS 30000
 
-#define DEFAULT_PAGE_SIZE 100
+#define DEFAULT_PAGE_SIZE     100
+#define DEFAULT_JOB_PAGE_SIZE 1000
 
 enum {
     ORDER_BY = 256,
@@ -27,6 +29,7 @@ enum {
     TIMEOUT,
     DEADLINE,
     PREFETCH,
+    JOBS,
     AFTER,
     LAST,
     BEFORE,
@@ -55,6 +58,7 @@ static const struct option names[] = {
     {"timeout", required_argument, NULL, TIMEOUT},
     {"deadline", required_argument, NULL, DEADLINE},
     {"prefetch", no_argument, NULL, PREFETCH},
+    {"jobs", required_argument, NULL, JOBS},
     {"after", required_argument, NULL, AFTER},
     {"last", no_argument, NULL, LAST},
     {"before", required_argument, NULL, BEFORE},
@@ -123,6 +127,11 @@ static const char *option_read(struct options *options, int option, const char *
         if (!read_count(text, UINT32_MAX, &number))
             return "--pages takes a number from 1 on";
         options->pages = (uint32_t)number;
+        return NULL;
+    case JOBS:
+        if (!read_count(text, MAX_JOBS, &number))
+            return "--jobs takes a number from 1 to 64";
+        options->jobs = (uint32_t)number;
         return NULL;
     case 'f':
         if (!read_word(text, formats, &index))
@@ -244,10 +253,10 @@ static int options_settle(struct options *options, int argc, char **argv)
         options->color_when == COLOR_ALWAYS ||
         (options->color_when == COLOR_AUTO && has_terminal() && !(no_color && *no_color));
     options->interactive = options->output == output_table && has_terminal() &&
-                           isatty(STDIN_FILENO) && !options->pages && !options->token_out &&
-                           !options->explain && !options->progress;
+                           isatty(STDIN_FILENO) && !options->pages && !options->jobs &&
+                           !options->token_out && !options->explain && !options->progress;
     if (options->page_size == 0 && !options->interactive)
-        options->page_size = DEFAULT_PAGE_SIZE;
+        options->page_size = options->jobs ? DEFAULT_JOB_PAGE_SIZE : DEFAULT_PAGE_SIZE;
     options->progress = options->progress || progress_wanted();
     return -1;
 }

@@ -45,6 +45,7 @@ struct options {
     bool assume_unique;
     bool require_index;
     bool prefetch;
+    uint32_t jobs;      /* 0: one pager instead of a scan */
     uint32_t page_size; /* 0: what fits the terminal */
     uint32_t pages;     /* 0: all */
     uint32_t timeout_ms;

@@ -23,6 +23,11 @@ const char *options_problem(const struct options *o)
         {cursor && o->explain, "--mode cursor and --explain exclude each other"},
         {o->explain && (o->last || o->before),
          "--explain shows a page forward: no --last, no --before"},
+        {o->jobs && !keyset, "--jobs is for keyset pages: it needs --order-by"},
+        {o->jobs && (o->last || o->before), "--jobs walks forward: no --last, no --before"},
+        {o->jobs && o->prefetch, "--jobs reads ahead already: no --prefetch"},
+        {o->jobs && o->require_index, "--jobs and --require-index exclude each other"},
+        {o->jobs && o->explain, "--jobs and --explain exclude each other"},
     };
     for (size_t i = 0; i < sizeof clashes / sizeof *clashes; i++)
         if (clashes[i].is)

@@ -8,11 +8,6 @@
 
 #include "screen.h"
 
-/* Behind the server's syntax errors, which speak of a statement that nobody has typed. */
-#define ONE_SELECT                                                                                 \
-    "The statement is run as a subquery: one SELECT, VALUES, TABLE or WITH; a semicolon may only " \
-    "end it."
-
 enum ending ending_of(int code)
 {
     switch (code) {
@@ -131,12 +126,11 @@ char *error_text(const evpq_error *err, const char *sql)
         return NULL;
 
     const char *severity = evpq_error_severity(err); /* only the server's own errors have one */
-    const char *sqlstate = evpq_error_sqlstate(err);
     const char *detail = evpq_error_detail(err);
     const char *hint = evpq_error_hint(err);
     bool server = *severity != 0;
     if (server)
-        fprintf(out, "%s %s: ", severity, sqlstate);
+        fprintf(out, "%s %s: ", severity, evpq_error_sqlstate(err));
     put_line(out, "", evpq_error_message(err), server);
     if (sql && evpq_error_position(err) > 0)
         put_excerpt(out, sql, evpq_error_position(err));
@@ -144,8 +138,6 @@ char *error_text(const evpq_error *err, const char *sql)
         put_line(out, "\nDETAIL: ", detail, server);
     if (*hint)
         put_line(out, "\nHINT: ", hint, server);
-    else if (strcmp(sqlstate, "42601") == 0)
-        put_line(out, "\nHINT: ", ONE_SELECT, true);
     if (fclose(out) == 0)
         return text;
     free(text);

@@ -20,7 +20,9 @@ void session_end(struct session *session, int ending)
 {
     if (session->ending < 0)
         session->ending = ending;
+    evpq_scan_close(session->scan);
     evpq_pager_close(session->pager);
+    session->scan = NULL;
     session->pager = NULL;
     if (session->pool)
         evpq_pool_close(session->pool, EVPQ_CLOSE_CANCEL, 0, on_closed, session);
@@ -44,9 +46,9 @@ static bool session_fail(struct session *session, const char *problem, int code)
 static bool open_pool(struct session *session)
 {
     const struct options *options = session->options;
-    /* A count has a connection of its own; who turns round while a page is on its way
+    /* Each job has a connection, and so has a count; who turns round while a page is on its way
      * does not wait until it is cleaned up. */
-    uint32_t connections = 1;
+    uint32_t connections = options->jobs ? options->jobs : 1;
     if (options->interactive || options->prefetch)
         connections++;
     if (options->count)
@@ -77,6 +79,27 @@ static evpq_pager_options pager_options(const struct options *options, uint32_t 
                                .prefetch_bytes = options->prefetch ? PREFETCH_BYTES : 0);
 }
 
+static bool open_scan(struct session *session, uint32_t page_size)
+{
+    const struct options *options = session->options;
+    const evpq_scan_range behind = {.after = options->after};
+    const evpq_scan_options *scan =
+        EVPQ_SCAN_OPTIONS(.sql = options->sql, .params = options->params,
+                          .params_count = options->params_count, .order_by = options->order_by,
+                          .columns = options->columns, .assume_unique = options->assume_unique,
+                          .secrets = &options->secret,
+                          .secrets_count = options->secret.length ? 1 : 0, .workers = options->jobs,
+                          .page_size = page_size, .timeout_ms = options->timeout_ms,
+                          .walk_timeout_ms = options->deadline_ms,
+                          .resume = options->after ? &behind : NULL,
+                          .resume_count = options->after ? 1 : 0);
+    int code = evpq_scan_open(&session->scan, session->pool, scan);
+    if (code == EVPQ_OK)
+        return true;
+    session->scan = NULL;
+    return session_fail(session, evpq_scan_options_problem(scan), code);
+}
+
 bool session_open(struct session *session, uint32_t page_size)
 {
     const struct options *options = session->options;
@@ -89,7 +112,7 @@ bool session_open(struct session *session, uint32_t page_size)
         session->pager = NULL;
         return session_fail(session, evpq_pager_options_problem(&pager), code);
     }
-    return true;
+    return !options->jobs || open_scan(session, page_size);
 }
 
 bool session_move(struct session *session, uint32_t page_size, const char *after,
@@ -111,6 +134,8 @@ bool session_is_backward(const struct session *session)
 
 int session_next(struct session *session, bool from_the_end, evpq_page_fn *on_page, void *user)
 {
+    if (session->scan)
+        return evpq_scan_next(NULL, session->scan, on_page, user);
     if (from_the_end)
         return evpq_pager_last(NULL, session->pager, on_page, user);
     if (session_is_backward(session))

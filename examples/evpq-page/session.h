@@ -13,7 +13,8 @@ struct session {
     struct ev_loop *loop;
     evpq_pool *pool;
     evpq_pager *pager;
-    int ending; /* -1: going on */
+    evpq_scan *scan; /* with --jobs; the pager then only counts */
+    int ending;      /* -1: going on */
 };
 
 /* False: said why, and session->ending is set. session_run() is to be called in either case. */

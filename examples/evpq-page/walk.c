@@ -148,14 +148,27 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
         walk_fail(walk, ending_of(evpq_error_code(err)));
         return;
     }
+    const struct options *options = walk->session.options;
+    bool scan_over = walk->session.scan && evpq_page_rows(page) == 0;
+    if (scan_over && walk->pages > 0) {
+        walk_finish(walk, false);
+        return;
+    }
+    if (options->pages &&
+        walk->pages == options->pages) { /* of a scan: looked whether it is over */
+        walk_finish(walk, true);
+        return;
+    }
     stats_add(&walk->stats, evpq_page_rows(page));
     if (!walk_write(walk, page))
         return;
 
     bool more =
         session_is_backward(&walk->session) ? evpq_page_has_prev(page) : evpq_page_has_next(page);
-    uint32_t pages = walk->session.options->pages;
-    if (more && (!pages || walk->pages != pages))
+    if (scan_over)
+        more = false;
+    bool enough = options->pages && walk->pages == options->pages;
+    if (more && (!enough || walk->session.scan))
         walk_next(walk);
     else
         walk_finish(walk, more);

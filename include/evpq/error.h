@@ -37,7 +37,8 @@ EVPQ_BEGIN_DECLS
     X(EDISCONNECTED, -8, "the connection was lost")                                                \
     X(ESERVER, -9, "the server reported an error, see the SQLSTATE")                               \
     X(ETYPE, -10, "the value is of another type or out of range")                                  \
-    X(ETOOLARGE, -11, "the result is larger than max_result_bytes")
+    X(ETOOLARGE, -11, "the result is larger than max_result_bytes")                                \
+    X(ELIMITED, -12, "the rate limit does not allow it in time")
 
 /** What to do about a failure. EVPQ_OK is 0, all others are negative. */
 typedef enum evpq_code {

@@ -73,12 +73,17 @@
 
 #include <evpq/base.h>
 #include <evpq/error.h>
+#include <evpq/group.h>
+#include <evpq/limiter.h>
+#include <evpq/limits.h>
 #include <evpq/op.h>
 #include <evpq/pager.h>
 #include <evpq/pool.h>
 #include <evpq/query.h>
+#include <evpq/queue.h>
 #include <evpq/result.h>
 #include <evpq/scan.h>
+#include <evpq/semaphore.h>
 #include <evpq/trace.h>
 #include <evpq/value.h>
 

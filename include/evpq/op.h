@@ -17,11 +17,26 @@
  */
 
 #include <evpq/base.h>
+#include <evpq/error.h>
 
 EVPQ_BEGIN_DECLS
 
 /** One operation under way; owned by evpq, valid until its callback returns. */
 typedef struct evpq_op evpq_op;
+
+/** It is done (err == NULL), or why not. Of an operation that brings nothing. Runs once, from the
+ * loop. */
+typedef void evpq_done_fn(const evpq_error *err, void *user);
+
+/** The object is closed and gone. Runs once, last of all, from the loop. */
+typedef void evpq_closed_fn(void *user);
+
+/** What a close does with what is under way. */
+typedef enum evpq_close_mode {
+    EVPQ_CLOSE_FINISH = 0, /**< let it finish, waiting callers and leases included; cancel what is
+                              left at the bound */
+    EVPQ_CLOSE_CANCEL = 1, /**< cancel it now: each operation ends with EVPQ_ECLOSED */
+} evpq_close_mode;
 
 /**
  * Cancel an operation.

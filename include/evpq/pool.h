@@ -179,13 +179,6 @@ typedef struct evpq_pool_stats {
     uint64_t too_large;       /**< results that were larger than max_result_bytes */
 } evpq_pool_stats;
 
-/** What evpq_pool_close() does with what is under way. */
-typedef enum evpq_close_mode {
-    EVPQ_CLOSE_FINISH = 0, /**< let it finish, waiting callers and leases included; cancel what is
-                              left at the bound */
-    EVPQ_CLOSE_CANCEL = 1, /**< cancel it now: each operation ends with EVPQ_ECLOSED */
-} evpq_close_mode;
-
 /** The result of a statement (err == NULL), or why there is none (result == NULL). Runs once, from
  * the loop. */
 typedef void evpq_result_fn(evpq_result *result, const evpq_error *err, void *user);
@@ -193,9 +186,6 @@ typedef void evpq_result_fn(evpq_result *result, const evpq_error *err, void *us
 /** A connection for you (err == NULL), to give back with evpq_lease_release(); or why there is
  * none. Runs once. */
 typedef void evpq_acquire_fn(evpq_lease *lease, const evpq_error *err, void *user);
-
-/** The object is closed and gone. Runs once, last of all, from the loop. */
-typedef void evpq_closed_fn(void *user);
 
 /**
  * Say what is wrong with options: the reason why evpq_pool_open() answers EVPQ_EINVALID.

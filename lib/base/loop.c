@@ -52,9 +52,9 @@ static bool descriptor_free(void)
     return fd >= 0;
 }
 
-struct evpq__loop *evpq__loop_new(struct ev_loop *ev)
+struct evpq__loop *evpq__loop_new_quiet(struct ev_loop *ev)
 {
-    struct evpq__loop *loop = descriptor_free() ? evpq__alloc(sizeof(*loop)) : NULL;
+    struct evpq__loop *loop = evpq__alloc(sizeof(*loop));
     if (!loop)
         return NULL;
     if (pthread_mutex_init(&loop->mutex, NULL) != 0) {
@@ -69,7 +69,14 @@ struct evpq__loop *evpq__loop_new(struct ev_loop *ev)
     ev_idle_init(&loop->dont_block, loop_on_idle);
     ev_async_init(&loop->wake, loop_on_wake);
     loop->before_block.data = loop->dont_block.data = loop->wake.data = loop;
-    ev_async_start(ev, &loop->wake);
+    return loop;
+}
+
+struct evpq__loop *evpq__loop_new(struct ev_loop *ev)
+{
+    struct evpq__loop *loop = descriptor_free() ? evpq__loop_new_quiet(ev) : NULL;
+    if (loop)
+        ev_async_start(ev, &loop->wake);
     return loop;
 }
 

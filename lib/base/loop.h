@@ -57,6 +57,9 @@ struct evpq__io {
 
 /* Around a loop of the user's; nothing of it may be active when it is freed. */
 struct evpq__loop *evpq__loop_new(struct ev_loop *ev);
+/* The same without evpq__loop_send(): it keeps nobody's ev_run() running while it has no task and
+ * no timer, needs no descriptor, and may be freed after `ev` was destroyed. */
+struct evpq__loop *evpq__loop_new_quiet(struct ev_loop *ev);
 /* With a loop of its own, to run in a thread of ours. */
 struct evpq__loop *evpq__loop_new_own(void);
 /* May be called from a task or watcher of that loop, as the last that it does. */

@@ -55,21 +55,31 @@ void evpq__op_again(struct evpq_op *op)
     op_enter(op, EVPQ__OP_WAITING);
 }
 
+void evpq__op_decide(struct evpq_op *op)
+{
+    op_enter(op, EVPQ__OP_FINISHED);
+    evpq__timer_stop(&op->timer);
+}
+
+void evpq__op_post(struct evpq_op *op)
+{
+    assert(op->state == EVPQ__OP_FINISHED);
+    evpq__loop_post(op->loop, EVPQ__SOON, &op->delivery);
+}
+
 void evpq__op_finish(struct evpq_op *op)
 {
     if (evpq__op_finished(op))
         return;
-    op_enter(op, EVPQ__OP_FINISHED);
-    evpq__timer_stop(&op->timer);
-    evpq__loop_post(op->loop, EVPQ__SOON, &op->delivery);
+    evpq__op_decide(op);
+    evpq__op_post(op);
 }
 
 void evpq__op_finish_now(struct evpq_op *op)
 {
     if (evpq__op_finished(op))
         return;
-    op_enter(op, EVPQ__OP_FINISHED);
-    evpq__timer_stop(&op->timer);
+    evpq__op_decide(op);
     op_on_delivery(&op->delivery);
 }
 

@@ -67,6 +67,9 @@ void evpq__op_finish(struct evpq_op *op);
 /* The same, and calls back before it returns: only from a callback of another operation, which the
  * loop runs, and as the last that is done to it there. */
 void evpq__op_finish_now(struct evpq_op *op);
+/* The two halves of it, for one whose outcome is known before it may be told. */
+void evpq__op_decide(struct evpq_op *op);
+void evpq__op_post(struct evpq_op *op);
 /* Ends it early, as a deadline or cancel does. Does nothing when it has finished. */
 void evpq__op_stop(struct evpq_op *op, evpq_code why);
 /* Takes back one that was never told to the caller: no callback, and one reference less. */

@@ -69,20 +69,23 @@ static PQconninfoOption *effective_options(const char *conninfo, const char *spo
 static bool same_readings(const PQconninfoOption *a, const PQconninfoOption *b)
 {
     for (; a->keyword && b->keyword; a++, b++) {
-        bool spoilt_in_one =
-            strcmp(a->keyword, "target_session_attrs") == 0 || strcmp(a->keyword, "sslmode") == 0;
+        bool spoilt_in_one = strcmp(a->keyword, "target_session_attrs") == 0 ||
+                             strcmp(a->keyword, "gssencmode") == 0;
         if (!a->val != !b->val || (a->val && !spoilt_in_one && strcmp(a->val, b->val) != 0))
             return false;
     }
     return true;
 }
 
-/* Two readings, each with another option spoilt; the second knows the one that the first does not.
+/*
+ * Two readings, each with another option spoilt; the second knows the one that the first does not.
+ * libpq looks at gssencmode behind all options whose default it fills in by itself (sslcertmode,
+ * from libpq 16 on): spoilt earlier, the readings would never agree.
  */
 static PQconninfoOption *read_options(const char *conninfo)
 {
     PQconninfoOption *options = effective_options(conninfo, "target_session_attrs");
-    PQconninfoOption *other = effective_options(conninfo, "sslmode");
+    PQconninfoOption *other = effective_options(conninfo, "gssencmode");
     PQconninfoOption *to = find_option(options, "target_session_attrs");
     PQconninfoOption *from = find_option(other, "target_session_attrs");
     if (to && from && same_readings(options, other)) {

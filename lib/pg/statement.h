@@ -6,6 +6,7 @@
 
 #include <evpq/query.h>
 
+#include "base/options.h"
 #include "pg/value.h"
 
 struct evpq__statement {
@@ -26,19 +27,5 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
 bool evpq__statement_begins(const struct evpq__statement *statement);
 /* Is it COMMIT or END? */
 bool evpq__statement_commits(const struct evpq__statement *statement);
-
-/*
- * Reads an options struct, whose first field is its size, as a program of
- * another version may have filled it. What it lacks is zero in `into`, which
- * has `known` bytes; `from` == NULL is all zero. What evpq does not know must
- * be zero. Returns what is wrong, a static text, and then `into` is all zero;
- * NULL when nothing is.
- */
-const char *evpq__options_read(void *into, size_t known, const void *from);
-
-static inline bool evpq__switch_valid(evpq_switch choice)
-{
-    return choice >= EVPQ_DEFAULT && choice <= EVPQ_OFF;
-}
 
 #endif /* EVPQ_LIB_PG_STATEMENT_H */

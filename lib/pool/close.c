@@ -14,6 +14,8 @@ static void stop_all(struct evpq_pool *pool)
     pool->state = EVPQ__POOL_STOPPING;
     evpq__timer_stop(&pool->close_limit);
     struct evpq__node *node;
+    while ((node = evpq__list_first(&pool->gated)))
+        evpq__op_stop(evpq__container_of(node, struct evpq_op, node), EVPQ_ECLOSED);
     while ((node = evpq__list_first(&pool->waiters)))
         evpq__op_stop(evpq__container_of(node, struct evpq_op, node), EVPQ_ECLOSED);
     while ((node = evpq__list_first(&pool->running)))
@@ -65,6 +67,7 @@ static void pool_closed(struct evpq_pool *pool)
     evpq__upkeep_done(pool);
     evpq__timer_stop(&pool->close_limit);
     evpq__loop_unpost(pool->loop, &pool->settle);
+    evpq__gates_free(pool);
     evpq__tracer_end(pool->tracer);
     pool->tracer = NULL;
     evpq__loop_free(pool->loop);

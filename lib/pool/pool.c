@@ -333,6 +333,17 @@ void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
     waiter->started_us = waiter->waits_since_us = evpq__loop_now(pool->loop);
     pool->ops++;
     evpq__op_init(&waiter->op, class_, pool->loop, evpq__loop_deadline(pool->loop, timeout_ms));
+    if (waiter->pass) {
+        evpq__list_push_back(&pool->gated, &waiter->op.node);
+        evpq__pass_begin(waiter);
+        return;
+    }
+    evpq__pool_queue(waiter);
+}
+
+void evpq__pool_queue(struct evpq__waiter *waiter)
+{
+    struct evpq_pool *pool = waiter->pool;
     evpq__list_push_back(&pool->waiters, &waiter->op.node);
     pool->waiting++;
     evpq__pool_settle(pool);
@@ -362,6 +373,8 @@ void evpq__pool_reenter(struct evpq__waiter *waiter)
 void evpq__pool_leave(struct evpq__waiter *waiter, evpq_code why)
 {
     struct evpq_pool *pool = waiter->pool;
+    if (waiter->pass && evpq__pass_leave(waiter, why))
+        return;
     if (why == EVPQ_ETIMEOUT)
         evpq__pool_set_timeout(waiter, &waiter->op.error);
     else
@@ -533,6 +546,7 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
     pool->options = complete;
     pool->conninfo = evpq__strdup(complete.conninfo);
     pool->options.conninfo = pool->conninfo;
+    pool->ev = loop;
     pool->loop = evpq__loop_new(loop);
     if (pool->loop && complete.on_trace)
         pool->tracer = evpq__tracer_new(pool->loop, complete.on_trace, complete.trace_user,
@@ -554,6 +568,7 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
     for (int state = 0; state < EVPQ__SLOT_STATES; state++)
         evpq__list_init(&pool->slots[state]);
     evpq__list_init(&pool->waiters);
+    evpq__list_init(&pool->gated);
     evpq__list_init(&pool->running);
     evpq__list_init(&pool->leases);
     evpq__timer_init(&pool->close_limit, evpq__pool_on_close_limit);

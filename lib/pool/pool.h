@@ -16,6 +16,7 @@
 #include "pg/conn.h"
 #include "pool/codel.h"
 #include "pool/memo.h"
+#include "pool/gate.h"
 #include "pool/trace.h"
 
 /* State is membership: a slot is on the list of its state, and slot_move() is the only mover. */
@@ -67,7 +68,8 @@ struct evpq_pool {
     struct evpq_pool_options options; /* complete: no default is left to be looked up */
     char *conninfo;
     enum evpq__pool_state state;
-    unsigned refs; /* one is its own, until it is closed */
+    unsigned refs;      /* one is its own, until it is closed */
+    struct ev_loop *ev; /* the user's, for gates */
     struct evpq__loop *loop;
     struct evpq__helper *helper; /* NULL until the first dial */
 
@@ -75,6 +77,8 @@ struct evpq_pool {
     uint32_t slot_count[EVPQ__SLOT_STATES];
     struct evpq__list waiters; /* operations, FIFO */
     uint32_t waiting;
+    struct evpq__list gated;   /* queries that wait for a limit; none of the rest knows them */
+    struct evpq__gate *gates;  /* NULL: no limits */
     struct evpq__list running; /* queries of the pool that have a slot */
     struct evpq__list leases;
     uint32_t ops; /* operations that are not gone yet, queries of leases included */
@@ -108,6 +112,7 @@ struct evpq__waiter {
     struct evpq_op op;
     struct evpq_pool *pool; /* counted in pool->ops as long as it lives */
     struct evpq__slot *slot;
+    struct evpq__pass *pass; /* through the gates; NULL: there were none */
     uint32_t timeout_ms, acquire_ms;
     uint64_t number;
     int64_t started_us, waits_since_us;
@@ -143,6 +148,8 @@ int evpq__pool_admit(struct evpq_pool *pool);
 void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
                       const struct evpq__op_class *class_, uint32_t timeout_ms,
                       uint32_t acquire_ms);
+/* It has passed the gates: it joins the line. */
+void evpq__pool_queue(struct evpq__waiter *waiter);
 /* It had a slot, and what it asked for had no effect: it waits again, before all others. */
 void evpq__pool_reenter(struct evpq__waiter *waiter);
 /* It stops waiting, and its error says why. */

@@ -152,6 +152,7 @@ static void query_deliver(struct evpq_op *op)
 static void query_destroy(struct evpq_op *op)
 {
     struct query *q = of_op(op);
+    evpq__pass_end(q->waiter.pass);
     evpq__pool_op_gone(q->waiter.pool);
     evpq_result_free(q->result);
     evpq__free(q);
@@ -213,9 +214,15 @@ int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *qu
     int refused = goes_on && pool->state == EVPQ__POOL_DRAINING ? EVPQ_OK : evpq__pool_admit(pool);
     if (refused)
         return refused;
-    struct query *q = query_new(pool, &complete, complete.tag, on_result, user);
-    if (!q)
+    struct evpq__pass *pass = NULL;
+    if (pool->gates && evpq__pass_new(&pass, pool, complete.tag) != EVPQ_OK)
         return EVPQ_ENOMEM;
+    struct query *q = query_new(pool, &complete, complete.tag, on_result, user);
+    if (!q) {
+        evpq__pass_end(pass);
+        return EVPQ_ENOMEM;
+    }
+    q->waiter.pass = pass;
     evpq__pool_enter(pool, &q->waiter, &query_class, timeout_of(pool, &complete),
                      pool->options.acquire_timeout_ms);
     if (out)

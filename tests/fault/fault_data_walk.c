@@ -18,6 +18,7 @@ struct long_walk {
     evpq_pager *pager;
     char token[4097]; /* behind the last good page */
     uint32_t page_size;
+    size_t prefetch_bytes;
     int64_t last;
     int pages, lost, resumed;
 };
@@ -30,6 +31,7 @@ static void resume(struct long_walk *walk)
                          EVPQ_PAGER_OPTIONS(.sql = "SELECT id, day FROM walk_rows",
                                             .order_by = "day DESC, id", .format = EVPQ_BINARY,
                                             .page_size = walk->page_size, .timeout_ms = 5000,
+                                            .prefetch_bytes = walk->prefetch_bytes,
                                             .after = walk->token[0] ? walk->token : NULL));
     walk->resumed++;
 }
@@ -73,6 +75,7 @@ static void each_row_comes_once_while_backends_die(void **state)
              (long long)rows);
     fault_sql(server, sql);
     fault_sql(server, "CREATE UNIQUE INDEX ON walk_rows (day DESC, id)");
+    fault_sql(server, "ALTER TABLE walk_rows ALTER day SET NOT NULL, ALTER id SET NOT NULL");
     fault_sql(server, "GRANT SELECT ON walk_rows TO evpq");
     for (size_t i = 0; i < COUNT(sizes); i++) {
         struct ledger ledger;
@@ -108,6 +111,45 @@ static void each_row_comes_once_while_backends_die(void **state)
     fault_sql(server, "DROP TABLE walk_rows");
 }
 
+/* A server that starts again in the middle of a walk, a page fetched ahead or not. */
+static void each_row_comes_once_while_the_server_restarts(void **state)
+{
+    (void)state;
+    struct fault_server *server = fault_server();
+    enum { ROWS = 5000, RESTARTS = 4 };
+    char sql[300];
+    /* Logged: what is not would be empty after a crash. */
+    snprintf(
+        sql, sizeof(sql),
+        "CREATE TABLE walk_rows AS SELECT i::int8 AS id, date '2020-01-01' - i / 7 AS day FROM "
+        "generate_series(1, %d) AS i",
+        ROWS);
+    fault_sql(server, sql);
+    fault_sql(server, "ALTER TABLE walk_rows ADD PRIMARY KEY (id), ALTER day SET NOT NULL");
+    fault_sql(server, "GRANT SELECT ON walk_rows TO evpq");
+    for (int ahead = 0; ahead < 2; ahead++) {
+        struct ledger ledger;
+        struct long_walk walk = {
+            .ledger = &ledger, .page_size = 200, .prefetch_bytes = ahead ? 1 << 20 : 0};
+        ledger_open(&ledger, server, EVPQ_POOL_OPTIONS(.max_size = 2, .acquire_timeout_ms = 3000));
+        resume(&walk);
+        int restarts = 0;
+        do
+            if (walk.pages / 5 > restarts && restarts < RESTARTS)
+                fault_server_restart(server, restarts++ % 2 ? FAULT_IMMEDIATE : FAULT_FAST);
+        while (take_page(&walk));
+        evpq_pager_close(walk.pager);
+        step_clear(&walk.step);
+        ledger_figure("%d rows, %s: %d restarts, %d pages lost, %d times resumed", ROWS,
+                      ahead ? "fetched ahead" : "not fetched ahead", restarts, walk.lost,
+                      walk.resumed);
+        assert_int_equal(walk.last, ROWS);
+        assert_int_equal(restarts, RESTARTS);
+        ledger_check(&ledger);
+    }
+    fault_sql(server, "DROP TABLE walk_rows");
+}
+
 /* F63: names of columns. */
 
 static void quote(char *to, const char *name)
@@ -131,8 +173,8 @@ static void walk_by(struct live *live, const char *name)
     quote(quoted, name);
     snprintf(sql, sizeof(sql), "SELECT i::int8 AS %s FROM generate_series(1, 25) AS i", quoted);
     snprintf(order_by, sizeof(order_by), "%s ASC", quoted);
-    evpq_pager *pager =
-        opened(live, EVPQ_PAGER_OPTIONS(.sql = sql, .order_by = order_by, .page_size = 10));
+    evpq_pager *pager = opened(live, EVPQ_PAGER_OPTIONS(.sql = sql, .order_by = order_by,
+                                                        .page_size = 10, .assume_unique = true));
     do {
         next_good(live, pager, &step);
         for (uint32_t row = 0; row < step.rows; row++)
@@ -272,6 +314,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_row_comes_once_while_backends_die),
+        cmocka_unit_test(each_row_comes_once_while_the_server_restarts),
         cmocka_unit_test(names_of_columns_are_names_or_refused),
     };
     return cmocka_run_group_tests_name("data walk", tests, NULL, NULL);

@@ -214,7 +214,7 @@ static uint64_t walk_all(struct live *live)
     evpq_pager *pager;
     const evpq_pager_options *options = EVPQ_PAGER_OPTIONS(
             .sql = "SELECT id, repeat(md5(id::text), 20) AS t FROM generate_series(1, 500) AS id",
-            .order_by = "id", .page_size = 50);
+            .assume_unique = true, .order_by = "id", .page_size = 50);
     assert_int_equal(evpq_pager_open(&pager, live->pool, options), EVPQ_OK);
     while (walk.more) {
         walk.calls = 0;

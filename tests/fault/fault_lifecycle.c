@@ -110,11 +110,11 @@ static void ask_lease(struct end *end, evpq_acquire_fn *on_lease, uint32_t timeo
 static void ask_page(struct end *end, evpq_page_fn *on_page, uint32_t timeout_ms)
 {
     evpq_pager **pager = &end->pagers[end->pager_count++];
-    assert_int_equal(
-        evpq_pager_open(pager, end->ledger.live.pool,
-                        EVPQ_PAGER_OPTIONS(.sql = "SELECT 1 AS id FROM pg_sleep(0.02)",
-                                           .order_by = "id", .timeout_ms = timeout_ms)),
-        EVPQ_OK);
+    assert_int_equal(evpq_pager_open(pager, end->ledger.live.pool,
+                                     EVPQ_PAGER_OPTIONS(.sql = "SELECT 1 AS id FROM pg_sleep(0.02)",
+                                                        .assume_unique = true, .order_by = "id",
+                                                        .timeout_ms = timeout_ms)),
+                     EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, *pager, on_page, asked_new(end)), EVPQ_OK);
 }
 

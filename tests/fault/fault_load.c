@@ -293,7 +293,7 @@ static const evpq_pager_options *page_options(void)
     static evpq_pager_options options;
     options = *EVPQ_PAGER_OPTIONS(
             .sql = "SELECT i::int8 AS id FROM generate_series(1, 200) AS i, pg_sleep(0.003)",
-            .order_by = "id", .page_size = PAGE_ROWS, .format = EVPQ_BINARY);
+            .assume_unique = true, .order_by = "id", .page_size = PAGE_ROWS, .format = EVPQ_BINARY);
     return &options;
 }
 

@@ -204,8 +204,8 @@ static void on_work(struct ev_loop *loop, ev_timer *w, int events)
         bool paging = erand48(worker->random) < 0.1, leasing = erand48(worker->random) < 0.1;
         if (paging && !worker->pager &&
             evpq_pager_open(&worker->pager, worker->pool,
-                            EVPQ_PAGER_OPTIONS(.sql = "SELECT 1 AS a", .order_by = "a")) ==
-                EVPQ_OK &&
+                            EVPQ_PAGER_OPTIONS(.sql = "SELECT 1 AS a", .assume_unique = true,
+                                               .order_by = "a")) == EVPQ_OK &&
             evpq_pager_next(NULL, worker->pager, on_job_page, worker) == EVPQ_OK)
             continue;
         if (leasing && evpq_pool_acquire(NULL, worker->pool, NULL, on_job_lease, worker) == EVPQ_OK)

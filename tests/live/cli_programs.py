@@ -53,5 +53,21 @@ def concurrent_is_ten_times_as_fast():
     example("concurrent", "x").ends(1, "Usage: concurrent")
 
 
+@case
+def limited_lets_so_many_into_each_window():
+    done = example("limited", "50", "20", "500").ends(0)
+    times = [float(seconds) for seconds in re.findall(r"done after +([\d.]+) s", done.text())]
+    equal(len(times), 3)
+    check(times[1] >= 0.5 and times[2] >= 1.0, done.text())
+    check(SLOW or times[2] < 5, done.text())
+    example("limited", "5", "0", "1").ends(1, "Usage: limited")
+
+
+@case
+def gather_has_all_answers_or_cancels_the_rest():
+    equal(example("gather").ends(0).text(), "1 2 100\n")
+    example("gather", "0").ends(1, "gather: division by zero")
+
+
 if __name__ == "__main__":
     sys.exit(main())

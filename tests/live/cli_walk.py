@@ -254,5 +254,30 @@ def an_order_without_an_index_can_be_refused():
     page("--order-by", "amount, id", "-p", "1", BIG).ends(0)
 
 
+@case
+def jobs_give_all_rows_in_order():
+    words = ["-f", "csv", "--order-by", "id", BIG]
+    alone, jobs = (page(*more, *words, timeout=300).ends(0)
+                   for more in ((), ("--jobs", "3")))
+    equal(hashlib.sha256(jobs.out).hexdigest(), hashlib.sha256(alone.out).hexdigest())
+    equal(jobs.err, "")
+    few = ["-f", "csv", "--order-by", "id", "--jobs", "4"]
+    equal(page(*few, f"SELECT id FROM {SCHEMA}.big WHERE id <= 3").ends(0).text(), "id\n1\n2\n3\n")
+    equal(page(*few, f"SELECT id FROM {SCHEMA}.big WHERE false").ends(0).text(), "id\n")
+
+
+@case
+def one_token_resumes_jobs():
+    words = ["-f", "ndjson", "-n", "10", "--order-by", "id",
+             f"SELECT id FROM {SCHEMA}.big WHERE id <= 1000"]
+    first = page("--jobs", "3", "-p", "4", *words).ends(0)
+    token = first.token("continue with --after ")
+    for more in (["--jobs", "2"], []):
+        rest = page(*more, "--after", token, *words).ends(0)
+        equal(first.ids() + rest.ids(), list(range(1, 1001)), more)
+    done = page("--jobs", "2", "-n", "500", "-p", "99", *words[4:], "-f", "ndjson").ends(0)
+    equal((done.ids(), done.err), (list(range(1, 1001)), ""), "all of them: nothing to go on with")
+
+
 if __name__ == "__main__":
     sys.exit(main(ROWS))

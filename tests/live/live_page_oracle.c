@@ -337,7 +337,7 @@ static void pages_are_what_the_server_orders(void **state)
     struct live live;
     live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 2));
     start_chance();
-    int tables = live_scaled(120);
+    int tables = live_scaled(80);
     for (int i = 0; i < tables; i++)
         check_table(&live);
     print_message(

@@ -80,6 +80,7 @@ static void each_code_has_a_name_and_a_text(void **state)
         {-3, "EVPQ_ECLOSED"},   {-4, "EVPQ_EOVERLOADED"}, {-5, "EVPQ_ETIMEOUT"},
         {-6, "EVPQ_ECANCELED"}, {-7, "EVPQ_ECONNECT"},    {-8, "EVPQ_EDISCONNECTED"},
         {-9, "EVPQ_ESERVER"},   {-10, "EVPQ_ETYPE"},      {-11, "EVPQ_ETOOLARGE"},
+        {-12, "EVPQ_ELIMITED"},
     };
     for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
         assert_string_equal(evpq_code_name(codes[i].code), codes[i].name);
@@ -88,7 +89,7 @@ static void each_code_has_a_name_and_a_text(void **state)
             assert_string_not_equal(evpq_code_text(codes[i].code), evpq_code_text(codes[n].code));
     }
     for (int i = 0; i < 2; i++) {
-        int none[] = {1, -12};
+        int none[] = {1, -13};
         assert_string_equal(evpq_code_name(none[i]), "EVPQ_?");
         assert_string_equal(evpq_code_text(none[i]), "unknown code");
     }

@@ -615,11 +615,43 @@ static void no_memory_for_a_loop_is_no_loop(void **state)
 }
 
 #define test(name)       cmocka_unit_test_setup_teardown(name, begin, end)
+static void count_task(struct evpq__task *task)
+{
+    (void)task;
+    happened('t');
+}
+
+static void count_timer(struct evpq__timer *timer)
+{
+    (void)timer;
+    happened('T');
+}
+
+static void a_quiet_loop_keeps_nothing_running_and_outlives_the_user_s(void **state)
+{
+    (void)state;
+    struct ev_loop *other = ev_loop_new(EVFLAG_AUTO);
+    struct evpq__loop *quiet = evpq__loop_new_quiet(other);
+    struct evpq__task task;
+    struct evpq__timer timer;
+    assert_non_null(quiet);
+    ev_run(other, 0);
+    evpq__task_init(&task, count_task);
+    evpq__timer_init(&timer, count_timer);
+    evpq__loop_post(quiet, EVPQ__SOON, &task);
+    evpq__timer_start(quiet, &timer, evpq__loop_now(quiet) + 1000);
+    ev_run(other, 0);
+    assert_string_equal(events, "tT");
+    ev_loop_destroy(other);
+    evpq__loop_free(quiet);
+}
+
 #define test_tasks(name) cmocka_unit_test_setup_teardown(name, begin_tasks, end)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        test(a_quiet_loop_keeps_nothing_running_and_outlives_the_user_s),
         test_tasks(tasks_run_from_the_loop_in_order),
         test_tasks(flush_comes_behind_soon_in_the_same_turn),
         test_tasks(what_soon_posts_to_flush_runs_in_the_same_turn),

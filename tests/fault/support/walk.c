@@ -303,7 +303,7 @@ void walk_page(struct step *step)
     struct walker *walker = &walk.walkers[roll(step, PAGERS)];
     const evpq_pager_options *options =
         EVPQ_PAGER_OPTIONS(.sql = "SELECT i::int8 AS id FROM generate_series(1, 500) AS i",
-                           .order_by = "id", .page_size = 5 + roll(step, 60),
+                           .assume_unique = true, .order_by = "id", .page_size = 5 + roll(step, 60),
                            .timeout_ms = 5 + roll(step, 1000), .format = EVPQ_BINARY,
                            .after = walker->token[0] ? walker->token : NULL);
     /* The last page of a pager that was closed has not come yet. */

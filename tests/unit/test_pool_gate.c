@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <evpq/limits.h>
+
+#include "support/pool_story.h"
+
+static struct call *const c = story_calls;
+
+static int ask(struct call *call, const char *tag, uint32_t timeout_ms)
+{
+    return story_ask_with(call, EVPQ_QUERY("SELECT 1", .tag = tag, .timeout_ms = timeout_ms));
+}
+
+static void limit(const evpq_pool_limits *limits)
+{
+    assert_int_equal(evpq_pool_limit(pool, limits), EVPQ_OK);
+}
+
+static void a_rate_holds_for_the_statements_of_its_tag(void **state)
+{
+    (void)state;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 4));
+    limit(EVPQ_POOL_LIMITS(.tag = "a", .rate = 2, .window_ms = 1000));
+    int64_t start = fake_now_us();
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(ask(&c[i], i < 6 ? "a" : i == 6 ? "b" : NULL, 2500), EVPQ_OK);
+    fake_advance(3000);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(c[i].code, EVPQ_OK);
+        assert_int_equal((c[i].at_us - start) / 1000000, i / 2);
+    }
+    assert_true(c[6].at_us - start < 1000000 && c[7].at_us - start < 1000000);
+    /* What the rate does not allow in time is told at once. */
+    for (int i = 10; i < 13; i++)
+        assert_int_equal(ask(&c[i], "a", 900), EVPQ_OK);
+    fake_settle();
+    assert_int_equal(c[12].code, EVPQ_ELIMITED);
+    assert_int_equal(c[12].fate, EVPQ_NOT_SENT);
+}
+
+static void never_answers(PGconn *pg, const char *sql)
+{
+    (void)pg, (void)sql;
+}
+
+static void as_many_as_the_concurrency_run_at_once(void **state)
+{
+    (void)state;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 4));
+    fake_server(never_answers);
+    limit(EVPQ_POOL_LIMITS(.tag = "a", .max_concurrent = 1));
+    limit(EVPQ_POOL_LIMITS(.max_concurrent = 2));
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(ask(&c[i], i < 2 ? "a" : "b", 1000), EVPQ_OK);
+    fake_settle();
+    assert_int_equal(story_stats().busy, 2);
+    fake_advance(900);
+    assert_int_equal(story_stats().busy, 2);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(c[i].calls, 0);
+    fake_advance(200);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(c[i].code, EVPQ_ETIMEOUT);
+    assert_non_null(strstr(c[4].message, "a limit of the pool"));
+    fake_server(fake_server_simple);
+    story_run(&c[10], "SELECT 1"); /* all permits are back */
+    assert_int_equal(c[10].code, EVPQ_OK);
+}
+
+static void cancel_and_close_in_a_gate(void **state)
+{
+    (void)state;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 4));
+    limit(EVPQ_POOL_LIMITS(.rate = 1, .window_ms = 1000, .max_concurrent = 1));
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(ask(&c[i], NULL, 10000), EVPQ_OK);
+    evpq_op_cancel(c[0].op); /* granted, and not told yet */
+    evpq_op_cancel(c[1].op);
+    fake_settle();
+    assert_int_equal(c[0].code, EVPQ_ECANCELED);
+    assert_int_equal(c[1].code, EVPQ_ECANCELED);
+    assert_int_equal(c[2].calls, 0);
+    fake_advance(1000);
+    assert_int_equal(c[2].code, EVPQ_OK);
+    story_close(EVPQ_CLOSE_CANCEL, 0);
+    story_finish();
+    assert_int_equal(c[3].code, EVPQ_ECLOSED);
+}
+
+static void cancel_at_every_moment_gives_the_permits_back(void **state)
+{
+    (void)state;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 2));
+    limit(EVPQ_POOL_LIMITS(.tag = "a", .max_concurrent = 1));
+    limit(EVPQ_POOL_LIMITS(.rate = 1000, .window_ms = 1, .max_concurrent = 1));
+    for (int round = 0; round < 12; round++) {
+        assert_int_equal(ask(&c[0], "a", 10000), EVPQ_OK);
+        assert_int_equal(ask(&c[1], "a", 10000), EVPQ_OK);
+        for (int turn = 0; turn < round; turn++)
+            fake_turn();
+        if (c[0].calls == 0)
+            evpq_op_cancel(c[0].op);
+        fake_advance(1);
+        assert_int_equal(c[0].calls, 1);
+        assert_int_equal(c[1].code, EVPQ_OK);
+    }
+}
+
+static void a_pool_that_closes_lets_the_gated_finish(void **state)
+{
+    (void)state;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 2));
+    limit(EVPQ_POOL_LIMITS(.rate = 1, .window_ms = 100));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(ask(&c[i], NULL, 10000), EVPQ_OK);
+    story_close(EVPQ_CLOSE_FINISH, 1000);
+    fake_advance(300);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(c[i].code, EVPQ_OK);
+}
+
+static void limits_change_and_nonsense_is_refused(void **state)
+{
+    (void)state;
+    static const char long_tag[] =
+        "0123456789012345678901234567890123456789012345678901234567890123";
+    story_open_ok(NULL);
+    limit(EVPQ_POOL_LIMITS(.rate = 1, .window_ms = 1000));
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(ask(&c[i], NULL, 10000), EVPQ_OK);
+    limit(EVPQ_POOL_LIMITS(.rate = 3, .window_ms = 1000));
+    fake_settle();
+    assert_int_equal(c[2].code, EVPQ_OK);
+    const evpq_pool_limits *bad[] = {
+        NULL,
+        EVPQ_POOL_LIMITS(.tag = "a"),
+        EVPQ_POOL_LIMITS(.tag = "", .rate = 1, .window_ms = 1),
+        EVPQ_POOL_LIMITS(.tag = long_tag, .rate = 1, .window_ms = 1),
+        EVPQ_POOL_LIMITS(.tag = "a", .rate = 1),
+        EVPQ_POOL_LIMITS(.tag = "a", .window_ms = 1),
+        EVPQ_POOL_LIMITS(.tag = "a", .max_concurrent = UINT32_MAX),
+        EVPQ_POOL_LIMITS(.tag = "a", .rate = UINT32_MAX, .window_ms = 1),
+        EVPQ_POOL_LIMITS(.max_concurrent = 1), /* there is a rate so far */
+        EVPQ_POOL_LIMITS(.rate = 1, .window_ms = 1, .max_concurrent = 1),
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(evpq_pool_limit(pool, bad[i]), EVPQ_EINVALID);
+    assert_int_equal(evpq_pool_limit(NULL, EVPQ_POOL_LIMITS(.max_concurrent = 1)), EVPQ_EINVALID);
+}
+
+static void any_allocation_may_fail(void **state)
+{
+    (void)state;
+    story_open_with_idle(1, (evpq_pool_options){.size = sizeof(evpq_pool_options), .max_size = 1});
+    int n = 1;
+    for (;; n++) {
+        char tag[16];
+        snprintf(tag, sizeof(tag), "tag %d", n);
+        fake_mem_fail_at(n);
+        int limited = evpq_pool_limit(
+            pool, EVPQ_POOL_LIMITS(.tag = tag, .rate = 9, .window_ms = 10, .max_concurrent = 1));
+        assert_true(limited == EVPQ_OK || limited == EVPQ_ENOMEM);
+        for (int i = 0; i < 3; i++) {
+            int asked = ask(&c[i], tag, 1000);
+            assert_true(asked == EVPQ_OK || asked == EVPQ_ENOMEM);
+        }
+        fake_advance(20);
+        bool failed = fake_mem_has_failed();
+        fake_mem_fail_at(0);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(c[i].calls, c[i].accepted == EVPQ_OK);
+        if (!failed)
+            break;
+    }
+    assert_true(n > 15);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        story_test(a_rate_holds_for_the_statements_of_its_tag),
+        story_test(as_many_as_the_concurrency_run_at_once),
+        story_test(cancel_and_close_in_a_gate),
+        story_test(cancel_at_every_moment_gives_the_permits_back),
+        story_test(a_pool_that_closes_lets_the_gated_finish),
+        story_test(limits_change_and_nonsense_is_refused),
+        story_test(any_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
