@@ -10,8 +10,9 @@
  * A scan reads all rows of one statement once, by several workers at a time.
  * All of them see one moment: the first exports its snapshot, the others import
  * it (SET TRANSACTION SNAPSHOT). The rows are cut into ranges of the order, from
- * a sample of its columns; each worker takes one range after another and pages
- * through it by keyset, so the order must be total, as a pager's must.
+ * a sample of its columns, for which the server reads all rows once; each worker
+ * takes one range after another and pages through it by keyset, so the order must
+ * be total, as a pager's must, and wants an index.
  *
  * The pages come in the order of the rows, or, with `unordered`, as soon as
  * there is one. Workers read ahead of you as far as buffer_bytes allows.
@@ -55,14 +56,18 @@ typedef struct evpq_scan_options {
     const evpq_secret *secrets;
     size_t secrets_count;
     /** Connections at most, 1 to 64, and not more than the pool's max_size. Default 4, or max_size.
-     * When the pool cannot give all of them in time the scan works with those it got. */
+     * When the pool cannot give all of them in time, or one cannot import the snapshot, the scan
+     * works with the rest; it waits for the first only. */
     uint32_t workers;
-    /** Ranges at most, 1 to 4,096. Default: 16 for each worker. */
+    /** Ranges at most, 1 to 4,096. Default: 16 for each worker, and 64 where pages come in order:
+     * there a range should fit into a worker's share of buffer_bytes, or the others wait for the
+     * one whose range it is. A small table has fewer: no more than pages. Ranges that are resumed
+     * stay as they are, but for a single one. */
     uint32_t ranges;
     /** Rows of a page. Default 1,000; at most 10,000. */
     uint32_t page_size;
-    /** Of each page a worker fetches, and of each step before that. Default: the pool's
-     * query_timeout_ms. */
+    /** Of each page a worker fetches, and of each step before that. One of these is the sample, for
+     * which the server reads all rows once. Default: the pool's query_timeout_ms. */
     uint32_t timeout_ms;
     /** From evpq_scan_open() to the last callback. Default 1 h. */
     uint32_t walk_timeout_ms;
@@ -117,7 +122,7 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_scan_next(evpq_op **out, evpq_scan *scan, evpq
 /** The number of the range that a page of a scan is of, from 0; 0 for pages of a pager. */
 EVPQ_API uint32_t evpq_page_range(const evpq_page *page);
 
-/** How many ranges there are; 0 before the first page has come. */
+/** How many ranges there are; 0 before they are cut. */
 EVPQ_API uint32_t evpq_scan_ranges(const evpq_scan *scan);
 
 /**

@@ -15,7 +15,14 @@
 
 #include "base/mem.h"
 
-enum { WORKERS = 4, RANGES_EACH = 16, PAGE_SIZE = 1000, WALK_MS = 3600000, BUFFER = 16 << 20 };
+enum {
+    WORKERS = 4,
+    RANGES_EACH = 16,
+    RANGES_EACH_ORDERED = 64, /* those ahead are read as far as the buffer goes, and no farther */
+    PAGE_SIZE = 1000,
+    WALK_MS = 3600000,
+    BUFFER = 16 << 20,
+};
 
 /* Somebody waits for a page. */
 struct evpq__wait {
@@ -280,7 +287,8 @@ static int scan_init(struct evpq_scan *scan, const struct setup *setup)
     scan->deadline_us = scan->front->deadline_us;
     scan->unordered = o->unordered;
     scan->buffer_bytes = o->buffer_bytes ? o->buffer_bytes : BUFFER;
-    if (!evpq__ranges_init(scan, o->resume_count, o->ranges ? o->ranges : RANGES_EACH * workers))
+    uint32_t ranges = workers * (o->unordered ? RANGES_EACH : RANGES_EACH_ORDERED);
+    if (!evpq__ranges_init(scan, o->resume_count, o->ranges ? o->ranges : ranges))
         return EVPQ_ENOMEM;
     code = evpq__ranges_resume(scan, o->resume, o->resume_count);
     scan->workers = evpq__alloc(workers * sizeof(scan->workers[0]));

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "pg/result.h"
+#include "pg/value.h"
 #include "support/fake_loop.h"
 #include "support/fake_pool.h"
 
@@ -86,6 +87,17 @@ static void query_destroy(struct evpq_op *op)
 
 static const struct evpq__op_class query_class = {query_stop, query_deliver, query_destroy};
 
+static void copy_text(char out[24], const evpq_value *value)
+{
+    static max_align_t block[64];
+    struct evpq__params params;
+    if (evpq__params_size(value, 1) > sizeof(block))
+        return;
+    evpq__params_write(&params, block, value, 1);
+    if (params.values[0] && params.formats[0] == 0)
+        snprintf(out, 24, "%s", params.values[0]);
+}
+
 int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *query, bool goes_on,
                      evpq_result_fn *on_result, void *user)
 {
@@ -100,6 +112,8 @@ int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *qu
     snprintf(q->sql, sizeof(q->sql), "%s", query->sql);
     q->params_count = query->params_count;
     q->last = query->params_count ? query->params[query->params_count - 1] : evpq_null();
+    for (size_t i = 0; i < query->params_count && i < 4; i++)
+        copy_text(q->texts[i], &query->params[i]);
     q->timeout_ms = query->timeout_ms;
     q->max_result_bytes = query->max_result_bytes;
     q->goes_on = goes_on;

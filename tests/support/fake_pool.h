@@ -16,7 +16,8 @@ struct fake_query {
     struct evpq_op op;
     char sql[2048];
     size_t params_count;
-    evpq_value last; /* parameter; its bytes are the pager's */
+    evpq_value last;   /* parameter; its bytes are the pager's */
+    char texts[4][24]; /* of the first parameters that are text */
     uint32_t timeout_ms;
     size_t max_result_bytes;
     bool goes_on; /* a step of an operation that is under way */
