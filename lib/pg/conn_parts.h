@@ -3,8 +3,8 @@
 #define EVPQ_LIB_PG_CONN_PARTS_H
 
 /*
- * The inside of a connection, for the three files that are it: conn.c sends and
- * takes answers, drain.c cleans, closing.c ends.
+ * The inside of a connection, for the four files that are it: send.c sends,
+ * conn.c takes answers, drain.c cleans, closing.c ends.
  *
  *            submit              abandoned, or recycled unclean
  *   IDLE <===========> BUSY ----------------------> DRAINING
@@ -18,6 +18,7 @@
  */
 
 #include "pg/conn.h"
+#include "pg/prepared.h"
 
 enum evpq__conn_state {
     EVPQ__CONN_IDLE,     /* nothing queued, nothing in flight */
@@ -55,6 +56,11 @@ struct evpq__conn {
     PGresult *answer;
     struct evpq_error failure;
 
+    /* send.c */
+    struct evpq__cache statements;
+    struct evpq__request deallocation; /* of one that was evicted, before libpq 17 */
+    char deallocate_sql[16 + EVPQ__PREPARED_NAME_SIZE];
+
     /* drain.c */
     struct evpq__task cancel_over;
     struct evpq__timer drain_limit;  /* runs in DRAINING and CLOSING */
@@ -72,11 +78,18 @@ void evpq__conn_enter(struct evpq__conn *conn, enum evpq__conn_state next);
 void evpq__conn_post_pump(struct evpq__conn *conn);
 /* The first in flight: who is answered now. */
 struct evpq__request *evpq__conn_head(struct evpq__conn *conn);
+/* A request has become the head: from here on its answer comes. */
+void evpq__conn_head_begin(struct evpq__conn *conn);
 /* The end of `request`, which is on no list any more. */
 void evpq__conn_request_over(struct evpq__request *request, struct evpq_result *result,
                              struct evpq_error *error);
 /* The pump closes it, for this reason; the first reason stays. */
 void evpq__conn_close_for(struct evpq__conn *conn, const char *why);
+
+/* send.c */
+void evpq__send_init(struct evpq__conn *conn);
+/* What may go now, and what libpq still has. False: the connection cannot go on. */
+bool evpq__send_queued(struct evpq__conn *conn);
 
 /* drain.c */
 void evpq__drain_init(struct evpq__conn *conn);

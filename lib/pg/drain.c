@@ -52,6 +52,7 @@ static void cleaning_done(struct evpq__request *request, struct evpq_result *res
 void evpq__drain_init(struct evpq__conn *conn)
 {
     conn->cleaning.done = cleaning_done;
+    conn->cleaning.prepare = EVPQ_OFF;
     evpq__node_init(&conn->cleaning.node);
     evpq__task_init(&conn->cancel_over, on_cancel_over);
     evpq__timer_init(&conn->drain_limit, on_drain_limit);

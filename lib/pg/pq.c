@@ -19,6 +19,11 @@ bool evpq__pq_has_async_cancel(void)
     return PQcancelCreate && PQlibVersion() >= 170006;
 }
 
+bool evpq__pq_has_close_prepared(void)
+{
+    return PQsendClosePrepared && PQlibVersion() >= 170000;
+}
+
 bool evpq__pq_send_sync(PGconn *conn)
 {
     return PQsendPipelineSync ? PQsendPipelineSync(conn) : PQpipelineSync(conn);

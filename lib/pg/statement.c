@@ -51,6 +51,8 @@ const char *evpq__query_read(evpq_query *out, const evpq_query *query)
         return "format is none of evpq_format";
     if (!evpq__switch_valid(out->server_timeout))
         return "server_timeout is none of evpq_switch";
+    if (!evpq__switch_valid(out->prepare))
+        return "prepare is none of evpq_switch";
     return evpq__params_problem(out->params, out->params_count);
 }
 
@@ -73,6 +75,7 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
     memcpy(sql, q->sql, length);
     sql[length] = '\0';
     out->sql = sql;
+    out->sql_length = length;
     out->binary_result = q->format != EVPQ_TEXT;
 }
 

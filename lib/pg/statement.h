@@ -10,6 +10,7 @@
 
 struct evpq__statement {
     const char *sql;
+    size_t sql_length;
     struct evpq__params params;
     bool binary_result;
 };

@@ -2,7 +2,7 @@
 #include "pg/hosts.h"
 #include "pool/pool.h"
 
-enum { MAX_CONNECTIONS = 10000 };
+enum { MAX_CONNECTIONS = 10000, MAX_STATEMENTS = 10000 };
 
 static void set_default(uint32_t *field, uint32_t value)
 {
@@ -30,6 +30,9 @@ const char *evpq__pool_options_read(struct evpq_pool_options *out,
     set_default(&out->max_lifetime_ms, 3600000);
     set_default(&out->cancels_per_s, 100);
     set_default(&out->lease_overdue_ms, 60000);
+    set_default(&out->statement_cache, 256);
+    if (out->statement_cache_bytes == 0)
+        out->statement_cache_bytes = 1024 * 1024;
     if (out->max_size > MAX_CONNECTIONS)
         return "max_size is over 10,000";
     if (out->min_size > out->max_size)
@@ -42,6 +45,8 @@ const char *evpq__pool_options_read(struct evpq_pool_options *out,
         return "trace_kinds has one that is none of evpq_trace_kind";
     if (!evpq__switch_valid(out->server_timeout))
         return "server_timeout is none of evpq_switch";
+    if (out->statement_cache > MAX_STATEMENTS && out->statement_cache != EVPQ_NEVER)
+        return "statement_cache is over 10,000";
     if (out->cancel_timeout_ms == EVPQ_NEVER)
         return "cancel_timeout_ms cannot be EVPQ_NEVER";
     return NULL;

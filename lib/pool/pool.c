@@ -546,10 +546,13 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
         evpq__free(pool);
         return EVPQ_ENOMEM;
     }
-    pool->rules = (struct evpq__conn_rules){.cancel_timeout_ms = complete.cancel_timeout_ms,
-                                            .cancel_policy = complete.cancel_policy,
-                                            .depth = 1,
-                                            .reset = complete.reset_session};
+    pool->rules = (struct evpq__conn_rules){
+        .cancel_timeout_ms = complete.cancel_timeout_ms,
+        .cancel_policy = complete.cancel_policy,
+        .depth = 1,
+        .reset = complete.reset_session,
+        .statements = complete.statement_cache == EVPQ_NEVER ? 0 : complete.statement_cache,
+        .statement_bytes = complete.statement_cache_bytes};
     pool->refs = 1;
     for (int state = 0; state < EVPQ__SLOT_STATES; state++)
         evpq__list_init(&pool->slots[state]);

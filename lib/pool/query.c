@@ -190,6 +190,7 @@ static struct query *query_new(const struct evpq_pool *pool, const evpq_query *q
     q->request.server_timeout = timeout == EVPQ_ON;
     q->request.max_bytes = result_limit(query->max_result_bytes ? query->max_result_bytes
                                                                 : pool->options.max_result_bytes);
+    q->request.prepare = query->prepare;
     evpq__node_init(&q->request.node);
     q->request.done = request_done;
     q->request.sent = request_sent;
