@@ -150,6 +150,17 @@ typedef struct evpq_pool_options {
     uint32_t statement_cache;
     /** Memory of evpq for them, for each connection. Default 1 MiB. */
     size_t statement_cache_bytes;
+    /** Statements of the pool that may be in flight on one connection. Default 1; at most 1,000.
+     *
+     * More than 1: when all connections are busy and there are max_size of them, a statement goes
+     * to the one with the fewest in flight, unless a statement has been running there for more than
+     * some milliseconds. Each is a transaction of its own, as ever, and the server runs them one
+     * after the other. It saves round trips and system calls; behind a statement that turns out to
+     * be slow the others wait. A lost connection leaves all that was in flight on it *unknown*.
+     *
+     * Never shared are leases, statements with max_result_bytes, COPY, and statements that begin or
+     * end a transaction. Needs EVPQ_CANCEL_AND_KEEP and libpq 14.11, 15.6, 16.2 or later. */
+    uint32_t pipeline_depth;
 } evpq_pool_options;
 
 /** Options in place: EVPQ_POOL_OPTIONS(.conninfo = uri, .max_size = 8). C only. */

@@ -108,6 +108,15 @@ bool evpq__conn_worn(const struct evpq__conn *conn)
     return conn->worn;
 }
 
+bool evpq__conn_shares(const struct evpq__conn *conn, int64_t now_us)
+{
+    /* What has run for so long is a slow one, and nobody should stand behind it. */
+    enum { SLOW_US = 3000 };
+    return conn->state <= EVPQ__CONN_BUSY && !conn->unsent && !conn->worn &&
+           (conn->in_flight == 0 || now_us - conn->head_since_us <= SLOW_US) &&
+           evpq__conn_alive(conn);
+}
+
 bool evpq__conn_proven(const struct evpq__conn *conn)
 {
     return conn->proven;
@@ -231,7 +240,7 @@ static void keep_failure(struct evpq__conn *conn, const PGresult *result)
     if (canceled && head->limit_ms && evpq__loop_now(conn->loop) >= head->limit_us) {
         code = EVPQ_ETIMEOUT;
         message = "the server stopped the statement at the statement_timeout that evpq gave it";
-    } else if (canceled && conn->state == EVPQ__CONN_DRAINING && !head->abandoned) {
+    } else if (canceled && head->exposed && !head->abandoned) {
         head->victim = true;
     } else if (sqlstate && strcmp(sqlstate, "25001") == 0 && head->limit_ms) {
         message =
@@ -268,7 +277,10 @@ static void set_not_committed(struct evpq_error *err)
 void evpq__conn_head_begin(struct evpq__conn *conn)
 {
     struct evpq__request *head = evpq__conn_head(conn);
-    if (!head || !head->max_bytes)
+    if (!head)
+        return;
+    conn->head_since_us = evpq__loop_turn_now(conn->loop);
+    if (!head->max_bytes)
         return;
     evpq__pq_count_received(conn->pg, &conn->received);
     head->received_before = conn->received;

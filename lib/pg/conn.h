@@ -24,6 +24,7 @@ struct evpq__request {
     int64_t deadline_us; /* what the server's timeout is derived from */
     bool server_timeout; /* wanted: statement_timeout travels ahead of it */
     size_t max_bytes;    /* of the result; 0: any */
+    bool alone;          /* sent when nothing is in flight, and nothing is sent behind it */
     evpq_switch prepare; /* its statement: at the first use, never, or (default) at the second */
     /*
      * Once, from the loop: the statement is over. `result` (to be owned) or
@@ -37,6 +38,7 @@ struct evpq__request {
 
     /* The connection's. */
     bool in_flight, abandoned;
+    bool exposed;      /* a cancel request of ours was under way with it */
     bool cancel_tried; /* a cancel request has been meant for it */
     bool victim;       /* in `done`: our cancel of another one has hit it; it had no effect */
     bool prepares;     /* its Prepare goes ahead of it */
@@ -100,6 +102,8 @@ bool evpq__conn_alive(const struct evpq__conn *conn);
 bool evpq__conn_quiet(const struct evpq__conn *conn);
 /* It has handled something huge, and libpq does not give memory back: better a new one. */
 bool evpq__conn_worn(const struct evpq__conn *conn);
+/* It would take one more statement beside those it has, and run it soon. */
+bool evpq__conn_shares(const struct evpq__conn *conn, int64_t now_us);
 /* It has answered a statement. */
 bool evpq__conn_proven(const struct evpq__conn *conn);
 /* The server has said that it is a standby; that this session takes no writes. */

@@ -47,9 +47,10 @@ struct evpq__conn {
     const char *why;  /* set: it is closed, or the pump is to close it */
     bool unsent;      /* libpq has bytes that the socket did not take */
     bool worn, proven;
-    bool local_timeout;   /* in this transaction a statement_timeout of ours is set */
-    uint64_t received;    /* bytes that have come, as far as somebody counts */
-    uint64_t idle_before; /* of them, when it was heard first while idle; 0: not yet */
+    bool local_timeout;    /* in this transaction a statement_timeout of ours is set */
+    uint64_t received;     /* bytes that have come, as far as somebody counts */
+    int64_t head_since_us; /* the turn in which the head became it */
+    uint64_t idle_before;  /* of them, when it was heard first while idle; 0: not yet */
 
     /* What has come for the first of `sent`, before its Sync. */
     size_t told; /* of libpq's error message has come as a result */
@@ -65,8 +66,9 @@ struct evpq__conn {
     struct evpq__task cancel_over;
     struct evpq__timer drain_limit;  /* runs in DRAINING and CLOSING */
     struct evpq__timer cancel_again; /* runs in DRAINING, until the next request */
-    int64_t drain_until_us;
+    int64_t drain_until_us;          /* 0: no bound yet */
     uint32_t cancel_pause_ms;
+    bool overdue;                  /* the bound has passed: it is closed behind its company */
     bool recycled;                 /* given back by its user; DRAINING ends in `clean` */
     bool used;                     /* since it was clean: a statement was sent */
     unsigned resets;               /* steps of the reset that are done */

@@ -61,6 +61,12 @@ bool evpq__pq_has_async_cancel(void);
 /* PQsendClosePrepared() is there. */
 bool evpq__pq_has_close_prepared(void);
 
+/*
+ * This libpq counts the answers of a pipeline right, also when one fails (BUG
+ * #17948; its fix is in the release notes of 15.6).
+ */
+bool evpq__pq_can_share(void);
+
 /* Queues a Sync; flushed with the rest where libpq can (17), at once where it cannot. */
 bool evpq__pq_send_sync(PGconn *conn);
 

@@ -78,7 +78,7 @@ static void deallocated(struct evpq__request *request, struct evpq_result *resul
 void evpq__send_init(struct evpq__conn *conn)
 {
     conn->deallocation.done = deallocated;
-    conn->deallocation.prepare = EVPQ_OFF;
+    conn->deallocation.prepare = conn->cleaning.prepare = EVPQ_OFF;
     evpq__node_init(&conn->deallocation.node);
 }
 
@@ -168,6 +168,7 @@ static void enter_pipeline(struct evpq__conn *conn, struct evpq__request *reques
         conn->told = 0;
     request->in_flight = true;
     request->abandoned = request->cancel_tried = request->victim = request->stale = false;
+    request->exposed = false;
     request->preludes = 0;
     request->limit_ms = 0;
     if (conn->in_flight == 1)
@@ -208,10 +209,17 @@ static bool send_request(struct evpq__conn *conn, struct evpq__request *request)
            evpq__pq_send_sync(conn->pg);
 }
 
+static struct evpq__request *last_sent(const struct evpq__conn *conn)
+{
+    return evpq__container_of(conn->sent.head.prev, struct evpq__request, node);
+}
+
 static bool may_send(const struct evpq__conn *conn, const struct evpq__request *request)
 {
     if (conn->unsent || conn->notices->fatal || conn->in_flight >= conn->rules->depth ||
         PQstatus(conn->pg) != CONNECTION_OK)
+        return false;
+    if (conn->in_flight > 0 && (request->alone || last_sent(conn)->alone))
         return false;
     return conn->state == EVPQ__CONN_BUSY || request == &conn->cleaning;
 }

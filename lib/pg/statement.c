@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "pg/statement.h"
 
+#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
@@ -79,12 +80,41 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
     out->binary_result = q->format != EVPQ_TEXT;
 }
 
+static bool is_word(char c)
+{
+    return isalnum((unsigned char)c) || c == '_' || c == '$' || (unsigned char)c >= 0x80;
+}
+
+/* Behind blanks, comments (which nest) and empty statements. */
+static const char *first_word(const char *sql)
+{
+    unsigned depth = 0;
+    for (; *sql; sql++) {
+        if (strncmp(sql, "/*", 2) == 0) {
+            depth++;
+            sql++;
+        } else if (depth > 0) {
+            if (strncmp(sql, "*/", 2) == 0) {
+                depth--;
+                sql++;
+            }
+        } else if (strncmp(sql, "--", 2) == 0) {
+            sql += strcspn(sql, "\r\n");
+            if (!*sql)
+                break;
+        } else if (!strchr(" \t\r\n\v\f;", *sql)) {
+            break;
+        }
+    }
+    return sql;
+}
+
 static bool starts_with_one_of(const char *sql, const char *const *words)
 {
-    sql += strspn(sql, " \t\r\n");
+    sql = first_word(sql);
     for (; *words; words++) {
         size_t length = strlen(*words);
-        if (strncasecmp(sql, *words, length) == 0 && strchr(" \t\r\n;", sql[length]))
+        if (strncasecmp(sql, *words, length) == 0 && !is_word(sql[length]))
             return true;
     }
     return false;
@@ -93,6 +123,14 @@ static bool starts_with_one_of(const char *sql, const char *const *words)
 bool evpq__statement_begins(const struct evpq__statement *statement)
 {
     static const char *const words[] = {"BEGIN", "START", NULL};
+    return starts_with_one_of(statement->sql, words);
+}
+
+bool evpq__statement_needs_own(const struct evpq__statement *statement)
+{
+    static const char *const words[] = {"ABORT",     "BEGIN",   "COMMIT",  "COPY",
+                                        "END",       "PREPARE", "RELEASE", "ROLLBACK",
+                                        "SAVEPOINT", "START",   NULL};
     return starts_with_one_of(statement->sql, words);
 }
 
