@@ -26,6 +26,16 @@
  * DateStyle is replaced. Use SET LOCAL in a transaction, or ask for
  * reset_session.
  *
+ * Prepared statements
+ * -------------------
+ *
+ * Each connection prepares what it runs more than once: the server parses it
+ * once, and may plan it once, for any values (plan_cache_mode). What is prepared
+ * is known by its text and the types of its parameters. One that the server has
+ * lost (DISCARD ALL, DEALLOCATE), or that does not fit the tables any more, is
+ * run again without, unseen; in a transaction that is the transaction's error,
+ * SQLSTATE 26000 or 0A000.
+ *
  * Trouble
  * -------
  *
@@ -147,6 +157,25 @@ typedef struct evpq_pool_options {
     void *trace_user;
     /** Which kinds: a sum of evpq_trace_kind. 0: all. */
     uint32_t trace_kinds;
+    /** Statements that each connection keeps prepared on the server, the least recently used leaves
+     * first. One is prepared when it is used for the second time on a connection, in the same round
+     * trip, unless its own `prepare` says otherwise. Default 256, at most 10,000; EVPQ_NEVER: none
+     * is prepared, for poolers that lend a server connection for a transaction only (PgBouncer
+     * before 1.21). */
+    uint32_t statement_cache;
+    /** Memory of evpq for them, for each connection. Default 1 MiB. */
+    size_t statement_cache_bytes;
+    /** Statements of the pool that may be in flight on one connection. Default 1; at most 1,000.
+     *
+     * More than 1: when all connections are busy and there are max_size of them, a statement goes
+     * to the one with the fewest in flight, unless a statement has been running there for more than
+     * some milliseconds. Each is a transaction of its own, as ever, and the server runs them one
+     * after the other. It saves round trips and system calls; behind a statement that turns out to
+     * be slow the others wait. A lost connection leaves all that was in flight on it *unknown*.
+     *
+     * Never shared are leases, statements with max_result_bytes, COPY, and statements that begin or
+     * end a transaction. Needs EVPQ_CANCEL_AND_KEEP and libpq 14.11, 15.6, 16.2 or later. */
+    uint32_t pipeline_depth;
 } evpq_pool_options;
 
 /** Options in place: EVPQ_POOL_OPTIONS(.conninfo = uri, .max_size = 8). C only. */

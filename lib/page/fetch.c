@@ -95,6 +95,8 @@ static int pull_send(struct evpq__pull *pull, struct evpq_pager *pager, uint32_t
                         .params_count = params_count,
                         .timeout_ms = timeout_ms,
                         .format = pager->format};
+    if (pager->until) /* a plan for any two boundaries cannot know how near they are */
+        query.prepare = EVPQ_OFF;
     if (pull->ahead)
         query.max_result_bytes =
             smaller_limit(pager->prefetch_bytes, pager->pool->options.max_result_bytes);
