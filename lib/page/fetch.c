@@ -209,8 +209,9 @@ static void fetch_stop(struct evpq_op *op, evpq_code why)
     }
     struct evpq_op *query = pager->pull->op;
     evpq__op_stop(query, why);
-    evpq__error_copy(&op->error, &query->error);
-    if (op->error.code == EVPQ_OK) /* its answer had come, and nobody was told */
+    if (query->error.code != EVPQ_OK)
+        evpq__error_copy(&op->error, &query->error);
+    else /* its answer had come, and nobody was told */
         evpq__error_set(&op->error, why, EVPQ_ROLLED_BACK, "%s", evpq_code_text(why));
     evpq__pull_drop(pager);
 }

@@ -19,6 +19,7 @@ PUBLIC = {
     "value.h": "pg", "query.h": "pg", "result.h": "pg",
     "pool.h": "pool", "limits.h": "pool", "trace.h": "pool",
     "pager.h": "page",
+    "scan.h": "page",
     "await.h": "await",
     "evpq.h": None,
 }

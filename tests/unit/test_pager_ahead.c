@@ -506,6 +506,20 @@ static void any_allocation_may_fail(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
+static void a_page_may_be_closed_when_its_answer_has_come(void **state)
+{
+    (void)state;
+    evpq_pager *pager = open_ahead(0);
+    ask(pager);
+    struct fake_query *query = fake_asked();
+    query->result = column("value", 0, NULL);
+    evpq__op_finish(&query->op); /* and nobody was told */
+    evpq_pager_close(pager);
+    fake_settle();
+    assert_int_equal(seen.calls, 1);
+    assert_int_equal(seen.code, EVPQ_ECLOSED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -518,6 +532,7 @@ int main(void)
         TEST(a_fetch_ends_at_its_own_deadline),
         TEST(closing_inside_sends_nothing_and_leaves_nothing),
         TEST(closed_before_a_page_that_was_there_is_told),
+        TEST(a_page_may_be_closed_when_its_answer_has_come),
         TEST(a_cancelled_fetch_may_be_asked_for_again),
         TEST(counts_say_which_they_are),
         TEST(an_error_is_placed_in_the_users_statement),
