@@ -180,11 +180,12 @@ static void dial_end(struct evpq__dial *dial)
     evpq__loop_send(dial->home, &dial->ended);
 }
 
-/* PgBouncer has one SQLSTATE for all it refuses, also for a password (its handling of clients). */
+/* PgBouncer has one SQLSTATE for all it refuses, also a password and, in 1.18, a database. */
 static bool pooler_refused_for_good(const struct evpq__dial *dial)
 {
     return strcmp(dial->sqlstate, "08P01") == 0 && dial->reasons &&
-           strstr(dial->reasons, "authentication failed");
+           (strstr(dial->reasons, "authentication failed") ||
+            strstr(dial->reasons, " does not exist"));
 }
 
 static void dial_fail(struct evpq__dial *dial, evpq_code code, const char *message)

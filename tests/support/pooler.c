@@ -24,6 +24,7 @@ static const struct exception {
      keeps_process},
     {POOLER_SESSION, "an_idle_connection_that_the_server_ends_is_noticed_and_replaced", keeps_idle},
     {POOLER_SESSION, "a_wrong_password_is_refused_for_good_and_told_at_once", own_words},
+    {POOLER_SESSION, "an_unknown_database_is_refused_for_good", own_words},
     {POOLER_SESSION, "connections_are_replaced_at_max_lifetime", keeps_process},
     {POOLER_SESSION, "a_connection_with_a_huge_result_behind_it_is_replaced", keeps_process},
     {POOLER_SESSION, "without_a_reset_only_what_readers_rely_on_is_watched", keeps_process},

@@ -221,6 +221,7 @@ static void a_pooler_has_one_sqlstate_for_all_that_it_refuses(void **state)
 {
     (void)state;
     static const char password[] = "E\0\0\0\057SFATAL\0C08P01\0MSASL authentication failed\0";
+    static const char database[] = "E\0\0\0\060SFATAL\0C08P01\0Mdatabase \"d\" does not exist\0";
     static const char full[] = "E\0\0\0\050SFATAL\0C08P01\0Mno more connections\0";
     raw_server();
     begin_dial("host=@here", 1000);
@@ -228,6 +229,13 @@ static void a_pooler_has_one_sqlstate_for_all_that_it_refuses(void **state)
     assert_int_equal(ended, 1);
     assert_string_equal(evpq_error_sqlstate(&got.error), "08P01");
     says("SASL authentication failed");
+    assert_true(got.refused_for_good);
+    drop();
+
+    raw_server();
+    begin_dial("host=@here", 1000);
+    say(database, sizeof(database));
+    assert_int_equal(ended, 1);
     assert_true(got.refused_for_good);
     drop();
 
