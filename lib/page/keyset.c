@@ -87,6 +87,7 @@ struct page {
     struct side behind, until;
     size_t shared; /* leading keys that are the same in both */
     bool by_offset;
+    size_t offset;
     bool keys_only; /* all of them, in no order and without an end */
 };
 
@@ -404,7 +405,7 @@ static void put_page(struct text *text, const struct page *p)
     }
     put_paged(text, p);
     put_order_and_limit(text, p, put_key);
-    put_number(text, " OFFSET $", p->paged->params_count + 1);
+    put_number(text, " OFFSET ", p->offset);
 }
 
 static char *page_sql(const struct page *p)
@@ -440,9 +441,11 @@ char *evpq__sample_sql(const struct evpq__paged *paged, const struct evpq__keyse
     return between_sql((struct page){.paged = paged, .keyset = keyset, .keys_only = true}, cut);
 }
 
-char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset)
+char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
+                       size_t offset)
 {
-    return page_sql(&(struct page){.paged = paged, .keyset = keyset, .by_offset = true});
+    return page_sql(
+        &(struct page){.paged = paged, .keyset = keyset, .by_offset = true, .offset = offset});
 }
 
 char *evpq__cursor_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,

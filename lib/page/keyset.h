@@ -45,9 +45,10 @@ char *evpq__keyset_sql(const struct evpq__paged *paged, const struct evpq__keyse
 char *evpq__sample_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
                        const struct evpq__cut *cut);
 
-/* The statement of one offset page, likewise; the offset is its parameter, a bigint. There may be
- * no key. */
-char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset);
+/* The statement of one offset page, likewise. There may be no key. The offset is written out: as a
+ * parameter it would fill in one that the user has forgotten. */
+char *evpq__offset_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,
+                       size_t offset);
 
 /* All rows of the statement in the order, which may have no key, behind `declare`; likewise. */
 char *evpq__cursor_sql(const struct evpq__paged *paged, const struct evpq__keyset *keyset,

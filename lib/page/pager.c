@@ -235,10 +235,8 @@ char *evpq__pager_sql(struct evpq_pager *pager, const struct evpq__ask *ask, siz
     size_t keys = evpq__pager_keys(pager);
     *count = pager->paged.params_count;
     pager->paged.rows = ask->rows ? ask->rows + 1 : 0;
-    if (keys == 0) {
-        pager->params[(*count)++] = evpq_int8(ask->offset);
-        return evpq__offset_sql(&pager->paged, &pager->keyset);
-    }
+    if (keys == 0)
+        return evpq__offset_sql(&pager->paged, &pager->keyset, (size_t)ask->offset);
     const struct evpq__position *from = ask->from ? &ask->from->position : NULL;
     const struct evpq__position *until = pager->until ? &pager->until->position : NULL;
     bool composite[EVPQ__KEYS_MAX], until_composite[EVPQ__KEYS_MAX];

@@ -304,8 +304,8 @@ static void an_offset_page_has_the_offset_as_parameter(void **state)
 {
     (void)state;
     struct evpq__paged page = paged();
-    char *sql = evpq__offset_sql(&page, &(struct evpq__keyset){0});
-    assert_string_equal(sql, PAGED " LIMIT 3 OFFSET $3");
+    char *sql = evpq__offset_sql(&page, &(struct evpq__keyset){0}, 7);
+    assert_string_equal(sql, PAGED " LIMIT 3 OFFSET 7");
     evpq__free(sql);
 }
 
