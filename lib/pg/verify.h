@@ -4,7 +4,8 @@
 
 /*
  * Why a server's certificate was not believed. libpq says "certificate verify
- * failed" and drops what knows more; so that is held until it has failed.
+ * failed" and drops what knows more; so that is held until it has failed. A
+ * handshake that begins and fails within one call of libpq cannot be held.
  */
 
 #include <libpq-fe.h>

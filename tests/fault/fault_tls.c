@@ -112,24 +112,40 @@ static void connects(const char *string, bool encrypted)
     live_close(&live);
 }
 
-/* Says so, and no connection was made, encrypted or not. */
-static void fails(const char *string, const char *sqlstate, const char *says)
+/* One failure: a CONNECT error, and no connection was made, encrypted or not. Says so? */
+static bool fails_once(const char *string, const char *sqlstate, const char *says)
 {
     struct live live;
     struct outcome outcome;
     live_open(&live, EVPQ_POOL_OPTIONS(.conninfo = string, .max_size = 1, .fail_fast = true));
     live_query(&live, &outcome, EVPQ_QUERY("SELECT 1"));
     print_message("%s\n", outcome.message);
+    assert_int_equal(live_stats(&live).dialed, 0);
+    live_close(&live);
     assert_int_equal(outcome.code, EVPQ_ECONNECT);
     assert_int_equal(outcome.fate, EVPQ_NOT_SENT);
     assert_string_equal(outcome.sqlstate, sqlstate);
-    if (!strstr(outcome.message, says))
-        fail_msg("\"%s\" does not say \"%s\"", outcome.message, says);
     assert_null(strstr(outcome.message, server->password));
     assert_null(strchr(outcome.message, '\n'));
-    assert_int_equal(live_stats(&live).dialed, 0);
+    bool said = strstr(outcome.message, says) != NULL;
+    bool race = strstr(outcome.message, "certificate verify failed") != NULL;
     outcome_clear(&outcome);
-    live_close(&live);
+    if (!said && !race)
+        fail_msg("it does not say \"%s\"", says);
+    return said;
+}
+
+/*
+ * Why a certificate was not believed is known where the handshake takes more than one call of
+ * libpq. A client that is slower than its server may miss it, and says what libpq says.
+ */
+static void fails(const char *string, const char *sqlstate, const char *says)
+{
+    for (int attempt = 0; attempt < 10; attempt++)
+        if (fails_once(string, sqlstate, says))
+            return;
+    if (live_slow() == 1.)
+        fail_msg("it does not say \"%s\"", says);
 }
 
 static void a_name_is_verified_behind_its_addresses(void **state)
