@@ -7,6 +7,7 @@
 
 #define DEFAULT_BOUND 10000
 #define MAX_BOUND     UINT64_C(1000000000000)
+#define MAX_RATE      1000000
 
 /* Digits at the start of text, up to `limit`; *rest is what follows. */
 static bool read_number(const char *text, uint64_t limit, uint64_t *number, const char **rest)
@@ -47,6 +48,16 @@ bool read_duration(const char *text, uint32_t *ms)
         }
     }
     return false;
+}
+
+bool read_rate(const char *text, uint32_t *limit, uint32_t *window_ms)
+{
+    uint64_t number;
+    const char *rest;
+    if (!read_number(text, MAX_RATE, &number, &rest) || number == 0 || *rest != '/')
+        return false;
+    *limit = (uint32_t)number;
+    return read_duration(rest + 1, window_ms);
 }
 
 bool read_word(const char *text, const char *const *words, unsigned *index)

@@ -16,6 +16,8 @@
 bool read_count(const char *text, uint64_t limit, uint64_t *count);
 /* 500ms, 2s, 1min. */
 bool read_duration(const char *text, uint32_t *ms);
+/* 100/60s: so many in any such time. */
+bool read_rate(const char *text, uint32_t *limit, uint32_t *window_ms);
 /* One of some words: its place among them. The list ends with NULL. */
 bool read_word(const char *text, const char *const *words, unsigned *index);
 /* none, estimate, exact, bounded, bounded:N; kind 0 is none. */

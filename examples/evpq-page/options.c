@@ -30,6 +30,7 @@ enum {
     DEADLINE,
     PREFETCH,
     JOBS,
+    RATE,
     AFTER,
     LAST,
     BEFORE,
@@ -59,6 +60,7 @@ static const struct option names[] = {
     {"deadline", required_argument, NULL, DEADLINE},
     {"prefetch", no_argument, NULL, PREFETCH},
     {"jobs", required_argument, NULL, JOBS},
+    {"rate", required_argument, NULL, RATE},
     {"after", required_argument, NULL, AFTER},
     {"last", no_argument, NULL, LAST},
     {"before", required_argument, NULL, BEFORE},
@@ -133,6 +135,10 @@ static const char *option_read(struct options *options, int option, const char *
             return "--jobs takes a number from 1 to 64";
         options->jobs = (uint32_t)number;
         return NULL;
+    case RATE:
+        return read_rate(text, &options->rate, &options->rate_ms)
+                   ? NULL
+                   : "--rate takes a number of pages and a duration, as 100/60s";
     case 'f':
         if (!read_word(text, formats, &index))
             return "--format takes table, csv, tsv, ndjson or json";
@@ -254,7 +260,8 @@ static int options_settle(struct options *options, int argc, char **argv)
         (options->color_when == COLOR_AUTO && has_terminal() && !(no_color && *no_color));
     options->interactive = options->output == output_table && has_terminal() &&
                            isatty(STDIN_FILENO) && !options->pages && !options->jobs &&
-                           !options->token_out && !options->explain && !options->progress;
+                           !options->rate && !options->token_out && !options->explain &&
+                           !options->progress;
     if (options->page_size == 0 && !options->interactive)
         options->page_size = options->jobs ? DEFAULT_JOB_PAGE_SIZE : DEFAULT_PAGE_SIZE;
     options->progress = options->progress || progress_wanted();

@@ -48,6 +48,8 @@ struct options {
     uint32_t jobs;      /* 0: one pager instead of a scan */
     uint32_t page_size; /* 0: what fits the terminal */
     uint32_t pages;     /* 0: all */
+    uint32_t rate;      /* pages in any rate_ms; 0: as fast as they come */
+    uint32_t rate_ms;
     uint32_t timeout_ms;
     uint32_t deadline_ms; /* 0: the default */
     unsigned count;       /* of evpq_count_kind; 0: none */

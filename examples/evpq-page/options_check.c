@@ -28,6 +28,8 @@ const char *options_problem(const struct options *o)
         {o->jobs && o->prefetch, "--jobs reads ahead already: no --prefetch"},
         {o->jobs && o->require_index, "--jobs and --require-index exclude each other"},
         {o->jobs && o->explain, "--jobs and --explain exclude each other"},
+        {o->rate && (o->jobs || o->prefetch),
+         "--rate paces one page after another: no --jobs, no --prefetch"},
     };
     for (size_t i = 0; i < sizeof clashes / sizeof *clashes; i++)
         if (clashes[i].is)

@@ -27,6 +27,7 @@ struct walk {
     struct progress progress;
     struct count count;
     struct stats stats;
+    evpq_limiter *limiter; /* of --rate, or NULL */
     struct token_file token_file;
     struct place place; /* behind what was written */
     struct shape shape;
@@ -42,6 +43,8 @@ static void walk_end(struct walk *walk, int ending)
         count_say(&walk->count);
     if (walk->session.options->stats)
         stats_say(&walk->stats);
+    evpq_limiter_close(walk->limiter);
+    walk->limiter = NULL;
     session_end(&walk->session, ending);
 }
 
@@ -125,7 +128,7 @@ static bool walk_write(struct walk *walk, const evpq_page *page)
 
 static void on_page(evpq_page *page, const evpq_error *err, void *user);
 
-static void walk_next(struct walk *walk)
+static void walk_ask(struct walk *walk)
 {
     const struct options *options = walk->session.options;
     stats_ask(&walk->stats);
@@ -135,6 +138,28 @@ static void walk_next(struct walk *walk)
     progress_end(&walk->progress);
     say("%s", code == EVPQ_ETIMEOUT ? "the deadline of the walk passed" : evpq_code_text(code));
     walk_fail(walk, ending_of(code));
+}
+
+static void on_admitted(const evpq_error *err, void *user)
+{
+    struct walk *walk = user;
+    if (!err && walk->session.ending < 0)
+        walk_ask(walk);
+}
+
+/* As soon as --rate allows. */
+static void walk_next(struct walk *walk)
+{
+    if (!walk->limiter) {
+        walk_ask(walk);
+        return;
+    }
+    int code = evpq_limiter_wait(NULL, walk->limiter, 1, EVPQ_NEVER, on_admitted, walk);
+    if (code == EVPQ_OK)
+        return;
+    progress_end(&walk->progress);
+    say("%s", evpq_code_text(code));
+    walk_fail(walk, END_USAGE);
 }
 
 static void on_page(evpq_page *page, const evpq_error *err, void *user)
@@ -196,6 +221,14 @@ static void walk_begin(struct walk *walk)
     place_begin(&walk->place, options, mode);
     if (options->progress)
         progress_start(&walk->progress, walk->session.loop, &walk->count, options);
+    if (options->rate &&
+        evpq_limiter_open(&walk->limiter, walk->session.loop,
+                          EVPQ_LIMITER_OPTIONS(.limit = options->rate,
+                                               .window_ms = options->rate_ms)) != EVPQ_OK) {
+        say("out of memory");
+        walk_end(walk, END_USAGE);
+        return;
+    }
     count_start(&walk->count, options, walk->session.pager, on_counted, walk);
     walk_next(walk);
 }

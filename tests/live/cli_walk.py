@@ -279,5 +279,14 @@ def one_token_resumes_jobs():
     equal((done.ids(), done.err), (list(range(1, 1001)), ""), "all of them: nothing to go on with")
 
 
+@case
+def a_rate_spreads_the_pages():
+    slow = page("--order-by", "id", "-n", "10", "-p", "5", "--rate", "2/400ms", BIG).ends(0)
+    check(slow.took >= 0.8, slow.took)  # the third waits for the first, the fifth for the third
+    page("--order-by", "id", "--rate", "2", BIG).ends(1, "--rate takes a number of pages")
+    page("--order-by", "id", "--rate", "0/1s", BIG).ends(1, "--rate takes a number of pages")
+    page("--order-by", "id", "--rate", "2/1s", "--prefetch", BIG).ends(1, "no --prefetch")
+
+
 if __name__ == "__main__":
     sys.exit(main(ROWS))
