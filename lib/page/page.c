@@ -5,6 +5,8 @@
  */
 #include <string.h>
 
+#include <evpq/scan.h>
+
 #include "page/pager.h"
 
 /* Where the keys are in a result. */

@@ -19,7 +19,7 @@ enum { ROWS = 47 };
 static struct {
     int calls;
     evpq_code code;
-    uint32_t rows;
+    uint32_t rows, range;
     int last; /* id that has come */
     bool seen[ROWS + 1];
     int count;
@@ -32,6 +32,8 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
     seen.calls++;
     seen.code = evpq_error_code(err);
     seen.rows = evpq_page_rows(page);
+    seen.in_order = seen.in_order && (seen.rows == 0 || evpq_page_range(page) >= seen.range);
+    seen.range = evpq_page_range(page);
     for (uint32_t row = 0; row < seen.rows; row++) {
         evpq_text_view text;
         assert_int_equal(evpq_result_text(evpq_page_result(page), row, 0, &text), EVPQ_OK);
