@@ -8,7 +8,7 @@
 
 #include "screen.h"
 
-enum ending ending_of(int code)
+int ending_of(int code)
 {
     switch (code) {
     case EVPQ_ECONNECT:

@@ -9,7 +9,7 @@
 /* What went wrong, in the words of the command line. */
 
 /* How the program ends with a code of evpq. */
-enum ending ending_of(int code);
+int ending_of(int code);
 
 /* An error as lines: the message, what it points at in the statement (unless that is NULL), its
  * detail and its hint. Allocated; NULL without memory. */

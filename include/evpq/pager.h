@@ -116,7 +116,8 @@ typedef struct evpq_pager_options {
     size_t secrets_count;
     /** How pages are made. */
     evpq_page_mode mode;
-    /** The order is total, as you know and the catalogs cannot tell: nothing is asked of them. */
+    /** The order is total, as you know and the catalogs cannot tell. They are asked only how order
+     * columns are compared whose types are not the server's own. */
     bool assume_unique;
     /** Refuse an order that no index serves (EVPQ_EINVALID in on_page) instead of sorting all rows
      * for each page. For keyset pages. */
@@ -126,7 +127,8 @@ typedef struct evpq_pager_options {
      * asked for before on_page runs, kept until it is wanted, and shows the database as it was
      * then. One page ahead, of at most so many bytes as evpq_pool_options.max_result_bytes counts:
      * a larger one is cut off, and fetched when it is asked for. A page fetched ahead in vain costs
-     * no error. 0: no page is fetched ahead. Not for cursor pages.
+     * no error; evpq_pool_stats counts it as canceled. 0: no page is fetched ahead. Not for cursor
+     * pages.
      */
     size_t prefetch_bytes;
     /** A token of evpq_page_token(): the walk ends with the row it stands behind, as if no other

@@ -26,6 +26,16 @@
  * DateStyle is replaced. Use SET LOCAL in a transaction, or ask for
  * reset_session.
  *
+ * Prepared statements
+ * -------------------
+ *
+ * Each connection prepares what it runs more than once: the server parses it
+ * once, and may plan it once, for any values (plan_cache_mode). What is prepared
+ * is known by its text and the types of its parameters. One that the server has
+ * lost (DISCARD ALL, DEALLOCATE), or that does not fit the tables any more, is
+ * run again without, unseen; in a transaction that is the transaction's error,
+ * SQLSTATE 26000 or 0A000.
+ *
  * Trouble
  * -------
  *
@@ -45,6 +55,21 @@
  * A pool whose conninfo asks for target_session_attrs=read-write or primary
  * replaces its connections when the server turns out to be read-only (SQLSTATE
  * 25006, in_hot_standby).
+ *
+ * Poolers and TLS
+ * ---------------
+ *
+ * Behind PgBouncer, in session or transaction mode, statements, leases, pages, deadlines and cancels
+ * work as they do without it, with no setting. What a statement does to its session does not last
+ * there in transaction mode: SET, LISTEN, advisory locks, temporary tables and reset_session are
+ * for a transaction of a lease at most (SET LOCAL, pg_advisory_xact_lock), or for session mode. A
+ * pool notices a pooler by itself, for the server's process is another than the handshake has named,
+ * and says so once: EVPQ_TRACE_WARNING, "pooler".
+ *
+ * libpq's sslmode holds as it is given: evpq never connects below it, and never tries again with
+ * less. Only verify-full makes sure of whom a password and the data go to; of a remote server that
+ * was reached with less a pool says so once: EVPQ_TRACE_WARNING, "unverified". sslmode=prefer is
+ * libpq's default, and is less.
  *
  * A pool belongs to one loop and to its thread. An open pool keeps ev_run()
  * running.
@@ -132,6 +157,25 @@ typedef struct evpq_pool_options {
     void *trace_user;
     /** Which kinds: a sum of evpq_trace_kind. 0: all. */
     uint32_t trace_kinds;
+    /** Statements that each connection keeps prepared on the server, the least recently used leaves
+     * first. One is prepared when it is used for the second time on a connection, in the same round
+     * trip, unless its own `prepare` says otherwise. Default 256, at most 10,000; EVPQ_NEVER: none
+     * is prepared, for poolers that lend a server connection for a transaction only (PgBouncer
+     * before 1.21). */
+    uint32_t statement_cache;
+    /** Memory of evpq for them, for each connection. Default 1 MiB. */
+    size_t statement_cache_bytes;
+    /** Statements of the pool that may be in flight on one connection. Default 1; at most 1,000.
+     *
+     * More than 1: when all connections are busy and there are max_size of them, a statement goes
+     * to the one with the fewest in flight, unless a statement has been running there for more than
+     * some milliseconds. Each is a transaction of its own, as ever, and the server runs them one
+     * after the other. It saves round trips and system calls; behind a statement that turns out to
+     * be slow the others wait. A lost connection leaves all that was in flight on it *unknown*.
+     *
+     * Never shared are leases, statements with max_result_bytes, COPY, and statements that begin or
+     * end a transaction. Needs EVPQ_CANCEL_AND_KEEP and libpq 14.11, 15.6, 16.2 or later. */
+    uint32_t pipeline_depth;
 } evpq_pool_options;
 
 /** Options in place: EVPQ_POOL_OPTIONS(.conninfo = uri, .max_size = 8). C only. */
@@ -201,8 +245,8 @@ EVPQ_API const char *evpq_pool_options_problem(const evpq_pool_options *options)
  * runs. A server that is not there is no reason to fail: the pool works as soon as the server does.
  *
  * The conninfo is read as libpq reads it (keywords, URIs, PG* variables, service file, .pgpass),
- * with these additions: all addresses of all hosts are tried, each with its share of
- * connect_timeout_ms; gssencmode is `disable` and keepalives are 30/10/3 s unless set,
+ * with these additions: all addresses of all hosts are tried, in their order or, with
+ * load_balance_hosts=random (libpq 16), in any, each with its share of connect_timeout_ms; gssencmode is `disable` and keepalives are 30/10/3 s unless set,
  * tcp_user_timeout is 30 s unless it or one of keepalives_* is set; sessions use UTF8, DateStyle
  * ISO and extra_float_digits 1.
  *

@@ -60,6 +60,10 @@ typedef struct evpq_query {
     evpq_switch server_timeout;
     /** As in evpq_pool_options, for this statement. 0: the pool's. */
     size_t max_result_bytes;
+    /** Keep it prepared on its connection: on, at its first use; off, never, as for a statement
+     * whose plan must fit its values. Default: at its second use. See evpq_pool_options,
+     * statement_cache. */
+    evpq_switch prepare;
 } evpq_query;
 
 /**

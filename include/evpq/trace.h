@@ -37,6 +37,10 @@ typedef enum evpq_trace_kind {
     EVPQ_TRACE_CLOSED = 1 << 7,        /**< a connection was given up: why */
     EVPQ_TRACE_EXPIRED = 1 << 8,       /**< all connections made so far will be replaced: why */
     EVPQ_TRACE_LEASE_OVERDUE = 1 << 9, /**< a lease is held for lease_overdue_ms; took_us */
+    EVPQ_TRACE_WARNING = 1 << 10,      /**< something to know of the servers: why, once for each
+                                            pool and reason. "pooler": one stands between, see
+                                            pool.h; "unverified": a remote server was connected to
+                                            below sslmode=verify-full, so it may be another */
 } evpq_trace_kind;
 
 /** One event; valid until the callback returns. What does not apply is zero or "". */
@@ -51,7 +55,7 @@ typedef struct evpq_trace {
     evpq_fate fate;       /**< what became of the statement; 0 when there was none or no error */
     const char *sqlstate; /**< of the server, or "" */
     const char *tag;      /**< of the query or the lease, or "" */
-    const char *why;      /**< one or two fixed words, for CLOSED and EXPIRED; else "" */
+    const char *why;      /**< one or two fixed words, for CLOSED, EXPIRED, WARNING; else "" */
     uint64_t lost;        /**< events before this one that found no room */
 } evpq_trace;
 

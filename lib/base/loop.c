@@ -29,6 +29,8 @@ struct evpq__loop {
     bool freed;     /* by a task: the memory goes when the last task has returned */
     unsigned depth; /* of nested run_tasks() */
     uint64_t turn;
+    unsigned asked_in; /* libev's turn in which turn_now_us was asked for */
+    int64_t turn_now_us;
     struct evpq__list tasks[EVPQ__PHASES];
     ev_prepare before_block;
     ev_idle dont_block;
@@ -132,6 +134,15 @@ int64_t evpq__loop_now(struct evpq__loop *loop)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+int64_t evpq__loop_turn_now(struct evpq__loop *loop)
+{
+    unsigned iteration = ev_iteration(loop->ev);
+    if (loop->turn_now_us == 0 || loop->asked_in != iteration)
+        loop->turn_now_us = evpq__loop_now(loop);
+    loop->asked_in = iteration;
+    return loop->turn_now_us;
 }
 
 /* Tasks */

@@ -71,6 +71,9 @@ void evpq__loop_break(struct evpq__loop *loop);
 /* CLOCK_MONOTONIC in microseconds: what deadlines are made of. */
 int64_t evpq__loop_now(struct evpq__loop *loop);
 
+/* The same, as it was when it was first asked for in this turn: for what may be a turn old. */
+int64_t evpq__loop_turn_now(struct evpq__loop *loop);
+
 #define EVPQ__NO_DEADLINE INT64_MAX
 
 /* The moment `timeout_ms` from now; EVPQ_NEVER is none. */

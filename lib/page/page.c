@@ -3,6 +3,7 @@
  * What a page brings: rows to show, and the places before the first of them and
  * behind the last. One row more than is shown tells of the page behind it.
  */
+#include <evpq/scan.h>
 #include <string.h>
 
 #include <evpq/scan.h>

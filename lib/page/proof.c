@@ -211,12 +211,13 @@ static void take_plan(struct evpq__proof *p, struct evpq_result *result, struct 
 
 static void take_verdict(struct evpq__proof *p, struct evpq_result *result, struct evpq_error *err)
 {
-    evpq_text_view why, of, composite;
+    evpq_text_view why, of, composite, foreign;
     bool sorts;
     size_t count = p->ask.keyset->count;
     int none = evpq_result_text(result, 0, EVPQ__VERDICT_OF, &of);
+    int alike = evpq_result_text(result, 0, EVPQ__VERDICT_FOREIGN, &foreign);
     if (evpq_result_text(result, 0, EVPQ__VERDICT_WHY, &why) != EVPQ_OK ||
-        (none != EVPQ_OK && none != EVPQ_NULL) ||
+        (alike != EVPQ_OK && alike != EVPQ_NULL) || (none != EVPQ_OK && none != EVPQ_NULL) ||
         evpq_result_bool(result, 0, EVPQ__VERDICT_SORTS, &sorts) != EVPQ_OK ||
         evpq_result_text(result, 0, EVPQ__VERDICT_COMPOSITE, &composite) != EVPQ_OK ||
         evpq_result_bool(result, 0, EVPQ__VERDICT_ALWAYS, &p->facts.always) != EVPQ_OK ||
@@ -228,7 +229,9 @@ static void take_verdict(struct evpq__proof *p, struct evpq_result *result, stru
         p->facts.types[i] = (uint32_t)p->types[i];
         p->facts.composite[i] = composite.data[i] == '1';
     }
-    if (p->ask.unique && strcmp(why.data, EVPQ__VERDICT_TOTAL) != 0)
+    if (alike == EVPQ_OK)
+        evpq__verdict_set_foreign(err, foreign.data);
+    else if (p->ask.unique && strcmp(why.data, EVPQ__VERDICT_TOTAL) != 0)
         evpq__verdict_set_partial(err, why.data, none == EVPQ_OK ? of.data : NULL);
     else if (p->ask.index && sorts)
         evpq__verdict_set_sorts(err, p->ask.keyset);

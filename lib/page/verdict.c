@@ -181,7 +181,11 @@ static const char proofs_sql[] =
     "            WHERE co.oid = k.collation AND co.collisdeterministic))))\n"
     "),\n";
 
-/* The row. */
+/*
+ * The row. Last in it a type whose order is not that of "<", "=" and ">": ORDER BY takes the
+ * operators of the type's own operator class, wherever they are, while those of a page's conditions
+ * are looked for along search_path, and another type's may be found, with another order.
+ */
 static const char verdict_sql[] =
     "verdict(why) AS MATERIALIZED (\n"
     "  SELECT CASE\n"
@@ -208,7 +212,18 @@ static const char verdict_sql[] =
     "    '' ORDER BY k.n)\n"
     "   FROM keys AS k LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.type),\n"
     "  EXISTS (SELECT FROM scans)\n"
-    "    AND (appends OR NOT EXISTS (SELECT FROM scans WHERE root IS NOT NULL))\n"
+    "    AND (appends OR NOT EXISTS (SELECT FROM scans WHERE root IS NOT NULL)),\n"
+    "  (SELECT pg_catalog.min(pg_catalog.format_type(k.type, NULL))\n"
+    "   FROM keys AS k\n"
+    "   JOIN pg_catalog.pg_opclass AS op ON op.opcdefault AND op.opcintype = k.type\n"
+    "   JOIN pg_catalog.pg_am AS am\n"
+    "     ON am.oid = op.opcmethod AND am.amname = 'btree'::pg_catalog.name\n"
+    "   JOIN pg_catalog.pg_amop AS a ON a.amopfamily = op.opcfamily\n"
+    "     AND a.amoplefttype = k.type AND a.amoprighttype = k.type\n"
+    "   JOIN pg_catalog.pg_operator AS o ON o.oid = a.amopopr\n"
+    "   WHERE a.amopstrategy <> 2 AND a.amopstrategy <> 4\n"
+    "     AND NOT (pg_catalog.pg_operator_is_visible(o.oid) AND o.oprname = CASE a.amopstrategy\n"
+    "       WHEN 1 THEN '<'::pg_catalog.name WHEN 3 THEN '=' ELSE '>' END))\n"
     "FROM verdict, plan\n";
 
 /* In pieces: C promises strings of 4,095 bytes. */
@@ -272,6 +287,22 @@ void evpq__verdict_set_partial(struct evpq_error *err, const char *why, const ch
             .hint = "add a unique, not-null column to order_by, or set assume_unique (evpq-page: "
                     "--assume-unique) when you know that no two rows are equal in all order "
                     "columns"});
+}
+
+void evpq__verdict_set_foreign(struct evpq_error *err, const char *type)
+{
+    char message[256];
+    snprintf(
+        message, sizeof(message),
+        "the operators by which \"%s\" is ordered are not called <, = and >, or are not on the "
+        "search_path",
+        type);
+    evpq__error_set_report(err, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
+                           &(struct evpq__server_report){
+                               .message = message,
+                               .hint = "add the schema of the type to the search_path of the "
+                                       "connection, or order by an expression of another type",
+                           });
 }
 
 void evpq__verdict_set_sorts(struct evpq_error *err, const struct evpq__keyset *keyset)

@@ -25,6 +25,8 @@ enum {
     /* boolean: a total order is total for any parameters. The plan of others may have less in it,
      * where they make a condition false, or another partition; it has no other tables. */
     EVPQ__VERDICT_ALWAYS,
+    EVPQ__VERDICT_FOREIGN, /* text: a type that a page would not compare as ORDER BY does, or NULL
+                            */
     EVPQ__VERDICT_COLUMNS
 };
 
@@ -32,6 +34,8 @@ enum {
 
 /* Sets the error of an order that is not proven total. */
 void evpq__verdict_set_partial(struct evpq_error *err, const char *why, const char *of);
+/* Sets the error of a key that a page would not compare as ORDER BY does. */
+void evpq__verdict_set_foreign(struct evpq_error *err, const char *type);
 /* Sets the error of an order that no index serves. */
 void evpq__verdict_set_sorts(struct evpq_error *err, const struct evpq__keyset *keyset);
 

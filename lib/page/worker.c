@@ -343,7 +343,8 @@ static void on_proven(void *user, const struct evpq__proof_facts *facts, struct 
     struct evpq_scan *scan = user;
     scan->proof = NULL;
     if (facts)
-        evpq__proof_remember(scan->pool, &scan->front->walk, true, false, facts);
+        evpq__proof_remember(scan->pool, &scan->front->walk, !scan->front->assume_unique, false,
+                             facts);
     if (!is_over(scan) && facts) {
         take_facts(scan, facts);
         open_first(scan);
@@ -357,11 +358,7 @@ void evpq__workers_start(struct evpq_scan *scan)
 {
     struct evpq_pager *front = scan->front;
     struct evpq__proof_facts facts;
-    if (front->assume_unique) {
-        open_first(scan);
-        return;
-    }
-    if (evpq__proof_recall(&facts, scan->pool, &front->walk, true, false)) {
+    if (evpq__proof_recall(&facts, scan->pool, &front->walk, !front->assume_unique, false)) {
         take_facts(scan, &facts);
         open_first(scan);
         return;
@@ -371,7 +368,7 @@ void evpq__workers_start(struct evpq_scan *scan)
                                               .paged = &front->paged,
                                               .keyset = &front->keyset,
                                               .params = front->params,
-                                              .unique = true,
+                                              .unique = !front->assume_unique,
                                               .deadline_us = step_deadline(scan)};
     int code = evpq__proof_start(&scan->proof, &scan->question, on_proven, scan);
     if (code == EVPQ_OK)

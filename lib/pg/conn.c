@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sending and answers. The machine is drawn in conn_parts.h.
+ * Answers, and when to send. The machine is drawn in conn_parts.h.
  *
  * Work that talks to libpq is done in the handlers of socket, timer and the
  * pump task; what the owner calls only changes lists and posts the pump. The
@@ -70,6 +70,8 @@ struct evpq__conn *evpq__conn_new(struct evpq__loop *loop, struct evpq__helper *
     evpq__task_init(&conn->pump, conn_pump);
     evpq__io_init(&conn->io, conn_on_io);
     evpq__drain_init(conn);
+    evpq__send_init(conn);
+    evpq__cache_init(&conn->statements, rules->statements, rules->statement_bytes);
     PQsetNoticeReceiver(conn->pg, evpq__notices_receive, notices);
     evpq__io_start(loop, &conn->io, PQsocket(conn->pg), EVPQ__READ);
     return conn;
@@ -80,6 +82,7 @@ void evpq__conn_free(struct evpq__conn *conn)
     if (!conn)
         return;
     assert(conn->state == EVPQ__CONN_CLOSED);
+    evpq__cache_done(&conn->statements);
     evpq__cancel_free(conn->cancel);
     evpq__notices_unref(conn->notices);
     evpq__free(conn);
@@ -103,6 +106,15 @@ bool evpq__conn_quiet(const struct evpq__conn *conn)
 bool evpq__conn_worn(const struct evpq__conn *conn)
 {
     return conn->worn;
+}
+
+bool evpq__conn_shares(const struct evpq__conn *conn, int64_t now_us)
+{
+    /* What has run for so long is a slow one, and nobody should stand behind it. */
+    enum { SLOW_US = 3000 };
+    return conn->state <= EVPQ__CONN_BUSY && !conn->unsent && !conn->worn &&
+           (conn->in_flight == 0 || now_us - conn->head_since_us <= SLOW_US) &&
+           evpq__conn_alive(conn);
 }
 
 bool evpq__conn_proven(const struct evpq__conn *conn)
@@ -165,11 +177,46 @@ void evpq__conn_request_over(struct evpq__request *request, struct evpq_result *
                              struct evpq_error *error)
 {
     request->in_flight = false;
+    evpq__prepared_unref(request->prepared);
+    request->prepared = NULL;
+    request->prepares = request->again = false;
     request->done(request, result, error);
     evpq__error_clear(error);
 }
 
 /* Answers */
+
+/*
+ * Is the error about the prepared statement, and not about what it says? Then
+ * nothing has been run, and what we believe the server has was wrong.
+ */
+static bool is_stale(struct evpq__conn *conn, const struct evpq__request *head,
+                     const PGresult *result, const char *sqlstate)
+{
+    struct evpq__cache *cache = &conn->statements;
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
+    bool named = message && strstr(message, head->prepared->name);
+    if (named && strcmp(sqlstate, "26000") == 0) { /* invalid_sql_statement_name */
+        /* Somebody has dropped it, and with it perhaps the others. */
+        evpq__cache_drop(cache, head->prepared, false);
+        evpq__cache_drop_all(cache);
+        evpq__cache_strayed(cache);
+        return true;
+    }
+    if (named && strcmp(sqlstate, "42P05") == 0) { /* duplicate_prepared_statement */
+        evpq__cache_drop(cache, head->prepared, false);
+        evpq__cache_strayed(cache);
+        return true;
+    }
+    /* feature_not_supported: "cached plan must not change result type" is one of many. */
+    if (!head->prepares && strcmp(sqlstate, "0A000") == 0 &&
+        (!function || strcmp(function, "RevalidateCachedQuery") == 0)) {
+        evpq__cache_drop(cache, head->prepared, true);
+        return true;
+    }
+    return false;
+}
 
 /* The error as the server tells it, or as what we know of the request makes it. */
 static void keep_failure(struct evpq__conn *conn, const PGresult *result)
@@ -193,13 +240,15 @@ static void keep_failure(struct evpq__conn *conn, const PGresult *result)
     if (canceled && head->limit_ms && evpq__loop_now(conn->loop) >= head->limit_us) {
         code = EVPQ_ETIMEOUT;
         message = "the server stopped the statement at the statement_timeout that evpq gave it";
-    } else if (canceled && conn->state == EVPQ__CONN_DRAINING && !head->abandoned) {
+    } else if (canceled && head->exposed && !head->abandoned) {
         head->victim = true;
     } else if (sqlstate && strcmp(sqlstate, "25001") == 0 && head->limit_ms) {
         message =
             "this statement cannot run with a statement_timeout of evpq's, which makes it part "
             "of a transaction: set its server_timeout to EVPQ_OFF";
     }
+    if (sqlstate && head->prepared && conn->failure.code == EVPQ_OK)
+        head->stale = is_stale(conn, head, result, sqlstate);
     evpq__result_error(&conn->failure, code, fate, result, message);
 }
 
@@ -225,13 +274,46 @@ static void set_not_committed(struct evpq_error *err)
 }
 
 /* A request that becomes the head: from here on its answer comes. */
-static void head_begin(struct evpq__conn *conn)
+void evpq__conn_head_begin(struct evpq__conn *conn)
 {
     struct evpq__request *head = evpq__conn_head(conn);
-    if (!head || !head->max_bytes)
+    if (!head)
+        return;
+    conn->head_since_us = evpq__loop_turn_now(conn->loop);
+    if (!head->max_bytes)
         return;
     evpq__pq_count_received(conn->pg, &conn->received);
     head->received_before = conn->received;
+}
+
+/* What the request has told of the statements that the server keeps. */
+static void keep_statements(struct evpq__conn *conn, const struct evpq__request *request,
+                            PGresult *answer)
+{
+    if (request->prepares && request->prepared->state == EVPQ__PREPARED_ASKED)
+        evpq__cache_drop(&conn->statements, request->prepared, false);
+    const char *tag = answer ? PQcmdStatus(answer) : "";
+    if (strcmp(tag, "DISCARD ALL") == 0 || strcmp(tag, "DEALLOCATE ALL") == 0)
+        evpq__cache_drop_all(&conn->statements);
+}
+
+/*
+ * It failed for its prepared statement only, and goes again without, before all
+ * others: once, and not in a transaction, which has failed with it.
+ */
+static bool runs_again(struct evpq__conn *conn, struct evpq__request *request)
+{
+    PGTransactionStatusType transaction = PQtransactionStatus(conn->pg);
+    if (!request->stale || request->again || request->abandoned || transaction == PQTRANS_INTRANS ||
+        transaction == PQTRANS_INERROR)
+        return false;
+    evpq__prepared_unref(request->prepared);
+    request->prepared = NULL;
+    request->prepares = request->in_flight = false;
+    request->again = true;
+    evpq__list_push_front(&conn->queued, &request->node);
+    evpq__conn_post_pump(conn);
+    return true;
 }
 
 /* The Sync of the head is answered: only now is its outcome final. */
@@ -245,9 +327,16 @@ static void head_over(struct evpq__conn *conn)
     conn->proven = true;
     evpq__node_unlink(&request->node);
     conn->in_flight--;
+    keep_statements(conn, request, answer);
+    bool again = runs_again(conn, request);
     if (conn->state == EVPQ__CONN_BUSY && conn->in_flight == 0 && evpq__list_empty(&conn->queued))
         evpq__conn_enter(conn, EVPQ__CONN_IDLE);
-    head_begin(conn);
+    evpq__conn_head_begin(conn);
+    if (again) {
+        PQclear(answer);
+        evpq__error_clear(&failure);
+        return;
+    }
     struct evpq_result *result = NULL;
     if (failure.code == EVPQ_OK && too_large(request, answer))
         set_too_large(request, &failure);
@@ -283,7 +372,9 @@ static bool take_result(struct evpq__conn *conn, PGresult *result)
     case PGRES_COMMAND_OK:
     case PGRES_EMPTY_QUERY:
         if (head && head->preludes > 0) {
-            head->preludes--;
+            /* The last of them is its Prepare. */
+            if (--head->preludes == 0 && head->prepares)
+                evpq__cache_ready(head->prepared);
             PQclear(result);
             return true;
         }
@@ -369,105 +460,6 @@ static void conn_broken(struct evpq__conn *conn)
     evpq__closing_begin(conn, message[0] ? message : "the connection was lost");
 }
 
-/* Sending */
-
-/* In the transaction of the statement, so it is gone after it; or in the user's, until it ends. */
-static bool send_timeout(struct evpq__conn *conn, const char *milliseconds)
-{
-    if (PQtransactionStatus(conn->pg) != PQTRANS_INTRANS) {
-        /* SET LOCAL would make the server log a warning here. */
-        return PQsendQueryParams(conn->pg, "SELECT set_config('statement_timeout',$1,true)", 1,
-                                 NULL, &milliseconds, NULL, NULL, 0);
-    }
-    /* Not a SELECT: SET TRANSACTION has to come before the first one. */
-    char sql[64];
-    snprintf(sql, sizeof(sql), "SET LOCAL statement_timeout TO %s", milliseconds);
-    return PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL, 0);
-}
-
-/* What is left of the deadline, less a tenth, so that the server is the first to stop. */
-static uint32_t server_limit_ms(const struct evpq__conn *conn, const struct evpq__request *request)
-{
-    enum { MARGIN_MAX_MS = 100 };
-    if (!request->server_timeout || request->deadline_us == EVPQ__NO_DEADLINE)
-        return 0;
-    int64_t left_ms = (request->deadline_us - evpq__loop_now(conn->loop)) / 1000;
-    int64_t margin_ms = left_ms / 10 < MARGIN_MAX_MS ? left_ms / 10 : MARGIN_MAX_MS;
-    int64_t limit_ms = left_ms - margin_ms;
-    return limit_ms < 1 ? 1 : limit_ms > INT32_MAX ? INT32_MAX : (uint32_t)limit_ms;
-}
-
-/* The server's own limit, ahead of the statement and before the same Sync. */
-static bool send_prelude(struct evpq__conn *conn, struct evpq__request *request)
-{
-    PGTransactionStatusType transaction = PQtransactionStatus(conn->pg);
-    if (transaction == PQTRANS_IDLE)
-        conn->local_timeout = false;
-    request->limit_ms = 0;
-    request->preludes = 0;
-    /* A failed transaction takes nothing but its end. */
-    if (transaction == PQTRANS_INERROR || evpq__statement_begins(&request->statement))
-        return true;
-    request->limit_ms = server_limit_ms(conn, request);
-    if (request->limit_ms) {
-        char milliseconds[16];
-        snprintf(milliseconds, sizeof(milliseconds), "%u", request->limit_ms);
-        request->limit_us = evpq__loop_now(conn->loop) + (int64_t)request->limit_ms * 1000;
-        request->preludes = 1;
-        conn->local_timeout = transaction == PQTRANS_INTRANS;
-        return send_timeout(conn, milliseconds);
-    }
-    if (!conn->local_timeout)
-        return true;
-    conn->local_timeout = false;
-    request->preludes = 1;
-    return send_timeout(conn, "DEFAULT");
-}
-
-/* False: libpq has taken a part at most, and nothing can be said of the rest. */
-static bool send_request(struct evpq__conn *conn, struct evpq__request *request)
-{
-    const struct evpq__statement *s = &request->statement;
-    if (request->sent)
-        request->sent(request);
-    evpq__node_unlink(&request->node);
-    evpq__list_push_back(&conn->sent, &request->node);
-    if (conn->in_flight++ == 0)
-        conn->told = 0;
-    request->in_flight = true;
-    request->abandoned = request->cancel_tried = request->victim = false;
-    conn->used = true;
-    if (conn->in_flight == 1)
-        head_begin(conn);
-    return send_prelude(conn, request) &&
-           PQsendQueryParams(conn->pg, s->sql, s->params.count, s->params.types, s->params.values,
-                             s->params.lengths, s->params.formats, s->binary_result) &&
-           evpq__pq_send_sync(conn->pg);
-}
-
-static bool may_send(const struct evpq__conn *conn, const struct evpq__request *request)
-{
-    if (conn->unsent || conn->notices->fatal || conn->in_flight >= conn->rules->depth ||
-        PQstatus(conn->pg) != CONNECTION_OK)
-        return false;
-    return conn->state == EVPQ__CONN_BUSY || request == &conn->cleaning;
-}
-
-static bool send_queued(struct evpq__conn *conn)
-{
-    struct evpq__node *node;
-    while ((node = evpq__list_first(&conn->queued))) {
-        struct evpq__request *request = evpq__container_of(node, struct evpq__request, node);
-        if (!may_send(conn, request))
-            break;
-        if (!send_request(conn, request))
-            return false;
-    }
-    int unsent = PQflush(conn->pg);
-    conn->unsent = unsent > 0;
-    return unsent >= 0;
-}
-
 void evpq__conn_submit(struct evpq__conn *conn, struct evpq__request *request)
 {
     assert(conn->state < EVPQ__CONN_CLOSING);
@@ -496,7 +488,7 @@ static void conn_after_libpq(struct evpq__conn *conn, bool ok)
 static void conn_pump(struct evpq__task *task)
 {
     struct evpq__conn *conn = evpq__container_of(task, struct evpq__conn, pump);
-    bool ok = conn->why || send_queued(conn);
+    bool ok = conn->why || evpq__send_queued(conn);
     /* A flush that could not write may have read. */
     if (ok && conn->unsent)
         ok = conn_collect(conn);
@@ -541,6 +533,6 @@ static void conn_on_io(struct evpq__io *io, int events)
         ok = ok && conn_collect(conn);
     }
     if (ok && !conn->why && (conn->unsent || !evpq__list_empty(&conn->queued)))
-        ok = send_queued(conn);
+        ok = evpq__send_queued(conn);
     conn_after_libpq(conn, ok);
 }

@@ -14,6 +14,7 @@
 #include "pg/statement.h"
 
 struct evpq__conn;
+struct evpq__prepared;
 
 /* One statement and its Sync. The memory is its owner's, until `done` has run or it was withdrawn.
  */
@@ -23,6 +24,8 @@ struct evpq__request {
     int64_t deadline_us; /* what the server's timeout is derived from */
     bool server_timeout; /* wanted: statement_timeout travels ahead of it */
     size_t max_bytes;    /* of the result; 0: any */
+    bool alone;          /* sent when nothing is in flight, and nothing is sent behind it */
+    evpq_switch prepare; /* its statement: at the first use, never, or (default) at the second */
     /*
      * Once, from the loop: the statement is over. `result` (to be owned) or
      * `error` (to be moved from) says how; for an abandoned one it does not
@@ -35,11 +38,16 @@ struct evpq__request {
 
     /* The connection's. */
     bool in_flight, abandoned;
+    bool exposed;      /* a cancel request of ours was under way with it */
     bool cancel_tried; /* a cancel request has been meant for it */
     bool victim;       /* in `done`: our cancel of another one has hit it; it had no effect */
-    unsigned preludes; /* answers still to come that are not its own */
-    uint32_t limit_ms; /* the server's timeout; 0: none */
-    int64_t limit_us;  /* the server cannot have stopped it for that before this moment */
+    bool prepares;     /* its Prepare goes ahead of it */
+    bool stale;        /* it failed because its prepared statement is not what it was */
+    bool again;        /* for that reason it goes a second time, without */
+    struct evpq__prepared *prepared; /* what it runs; NULL: it brings its text */
+    unsigned preludes;               /* answers still to come that are not its own */
+    uint32_t limit_ms;               /* the server's timeout; 0: none */
+    int64_t limit_us;         /* the server cannot have stopped it for that before this moment */
     uint64_t received_before; /* bytes on the connection, when its answer could begin */
 };
 
@@ -47,8 +55,10 @@ struct evpq__request {
 struct evpq__conn_rules {
     uint32_t cancel_timeout_ms;
     evpq_cancel_policy cancel_policy;
-    uint32_t depth; /* statements in flight at most */
-    bool reset;     /* DISCARD ALL before the next user */
+    uint32_t depth;         /* statements in flight at most */
+    bool reset;             /* DISCARD ALL before the next user */
+    uint32_t statements;    /* kept prepared on the server, at most; 0: none */
+    size_t statement_bytes; /* of ours, for all of them */
 };
 
 struct evpq__conn_class {
@@ -92,6 +102,8 @@ bool evpq__conn_alive(const struct evpq__conn *conn);
 bool evpq__conn_quiet(const struct evpq__conn *conn);
 /* It has handled something huge, and libpq does not give memory back: better a new one. */
 bool evpq__conn_worn(const struct evpq__conn *conn);
+/* It would take one more statement beside those it has, and run it soon. */
+bool evpq__conn_shares(const struct evpq__conn *conn, int64_t now_us);
 /* It has answered a statement. */
 bool evpq__conn_proven(const struct evpq__conn *conn);
 /* The server has said that it is a standby; that this session takes no writes. */

@@ -3,8 +3,8 @@
 #define EVPQ_LIB_PG_CONN_PARTS_H
 
 /*
- * The inside of a connection, for the three files that are it: conn.c sends and
- * takes answers, drain.c cleans, closing.c ends.
+ * The inside of a connection, for the four files that are it: send.c sends,
+ * conn.c takes answers, drain.c cleans, closing.c ends.
  *
  *            submit              abandoned, or recycled unclean
  *   IDLE <===========> BUSY ----------------------> DRAINING
@@ -18,6 +18,7 @@
  */
 
 #include "pg/conn.h"
+#include "pg/prepared.h"
 
 enum evpq__conn_state {
     EVPQ__CONN_IDLE,     /* nothing queued, nothing in flight */
@@ -46,21 +47,28 @@ struct evpq__conn {
     const char *why;  /* set: it is closed, or the pump is to close it */
     bool unsent;      /* libpq has bytes that the socket did not take */
     bool worn, proven;
-    bool local_timeout;   /* in this transaction a statement_timeout of ours is set */
-    uint64_t received;    /* bytes that have come, as far as somebody counts */
-    uint64_t idle_before; /* of them, when it was heard first while idle; 0: not yet */
+    bool local_timeout;    /* in this transaction a statement_timeout of ours is set */
+    uint64_t received;     /* bytes that have come, as far as somebody counts */
+    int64_t head_since_us; /* the turn in which the head became it */
+    uint64_t idle_before;  /* of them, when it was heard first while idle; 0: not yet */
 
     /* What has come for the first of `sent`, before its Sync. */
     size_t told; /* of libpq's error message has come as a result */
     PGresult *answer;
     struct evpq_error failure;
 
+    /* send.c */
+    struct evpq__cache statements;
+    struct evpq__request deallocation; /* of one that was evicted, before libpq 17 */
+    char deallocate_sql[16 + EVPQ__PREPARED_NAME_SIZE];
+
     /* drain.c */
     struct evpq__task cancel_over;
     struct evpq__timer drain_limit;  /* runs in DRAINING and CLOSING */
     struct evpq__timer cancel_again; /* runs in DRAINING, until the next request */
-    int64_t drain_until_us;
+    int64_t drain_until_us;          /* 0: no bound yet */
     uint32_t cancel_pause_ms;
+    bool overdue;                  /* the bound has passed: it is closed behind its company */
     bool recycled;                 /* given back by its user; DRAINING ends in `clean` */
     bool used;                     /* since it was clean: a statement was sent */
     unsigned resets;               /* steps of the reset that are done */
@@ -72,11 +80,18 @@ void evpq__conn_enter(struct evpq__conn *conn, enum evpq__conn_state next);
 void evpq__conn_post_pump(struct evpq__conn *conn);
 /* The first in flight: who is answered now. */
 struct evpq__request *evpq__conn_head(struct evpq__conn *conn);
+/* A request has become the head: from here on its answer comes. */
+void evpq__conn_head_begin(struct evpq__conn *conn);
 /* The end of `request`, which is on no list any more. */
 void evpq__conn_request_over(struct evpq__request *request, struct evpq_result *result,
                              struct evpq_error *error);
 /* The pump closes it, for this reason; the first reason stays. */
 void evpq__conn_close_for(struct evpq__conn *conn, const char *why);
+
+/* send.c */
+void evpq__send_init(struct evpq__conn *conn);
+/* What may go now, and what libpq still has. False: the connection cannot go on. */
+bool evpq__send_queued(struct evpq__conn *conn);
 
 /* drain.c */
 void evpq__drain_init(struct evpq__conn *conn);

@@ -26,6 +26,11 @@
 #include "pg/hosts.h"
 #include "pg/pq.h"
 #include "pg/result.h"
+#include "pg/verify.h"
+
+/* Column SETUP_PID of its row is the server's process. */
+#define SETUP EVPQ__PQ_SESSION_SETUP ",pg_backend_pid()"
+enum { SETUP_PID = 2 };
 
 enum dial_state {
     DIAL_START,      /* on its way to the helper */
@@ -51,9 +56,11 @@ struct evpq__dial {
     bool hosts_read;
     size_t host;                          /* the one being tried; hosts.count: none is left */
     bool second_pass;                     /* of prefer-standby: any server will do */
+    bool remote;                          /* the address being tried is not of this machine */
     struct addrinfo *addresses, *address; /* of this host, and the next one to try */
     struct evpq__call *lookup;
     PGconn *pg;
+    evpq__handshake *handshake; /* of pg */
     struct evpq__io io;
     struct evpq__timer timer;
     char *reasons; /* why the attempts so far failed */
@@ -70,6 +77,7 @@ static void dial_on_io(struct evpq__io *io, int events);
 static void dial_on_timer(struct evpq__timer *timer);
 static void next_attempt(struct evpq__dial *dial);
 static void next_host(struct evpq__dial *dial);
+static void shuffle_addresses(struct evpq__dial *dial);
 
 /* At home */
 
@@ -149,6 +157,7 @@ static void drop_attempt(struct evpq__dial *dial)
     if (dial->lookup)
         evpq__call_abandon(dial->lookup);
     dial->lookup = NULL;
+    evpq__verify_drop(&dial->handshake);
     PQfinish(dial->pg);
     dial->pg = NULL;
 }
@@ -171,12 +180,21 @@ static void dial_end(struct evpq__dial *dial)
     evpq__loop_send(dial->home, &dial->ended);
 }
 
+/* PgBouncer has one SQLSTATE for all it refuses, also a password and, in 1.18, a database. */
+static bool pooler_refused_for_good(const struct evpq__dial *dial)
+{
+    return strcmp(dial->sqlstate, "08P01") == 0 && dial->reasons &&
+           (strstr(dial->reasons, "authentication failed") ||
+            strstr(dial->reasons, " does not exist"));
+}
+
 static void dial_fail(struct evpq__dial *dial, evpq_code code, const char *message)
 {
     evpq__error_set_report(
         &dial->dialed.error, code, EVPQ_NOT_SENT,
         &(struct evpq__server_report){.message = message, .sqlstate = dial->sqlstate});
-    dial->dialed.refused_for_good = evpq__pq_refused_for_good(dial->sqlstate);
+    dial->dialed.refused_for_good =
+        evpq__pq_refused_for_good(dial->sqlstate) || pooler_refused_for_good(dial);
     dial_end(dial);
 }
 
@@ -205,7 +223,10 @@ static void add_libpq_reason(struct evpq__dial *dial)
 {
     char tidy[512];
     evpq__pq_tidy_message(PQerrorMessage(dial->pg), tidy, sizeof(tidy), dial->sqlstate);
-    add_reason(dial, tidy[0] ? tidy : "libpq gave no reason");
+    const char *problem = dial->sqlstate[0] ? NULL : evpq__verify_problem(dial->handshake);
+    char *both = problem && tidy[0] ? evpq__format("%s: %s", tidy, problem) : NULL;
+    add_reason(dial, both ? both : tidy[0] ? tidy : "libpq gave no reason");
+    evpq__free(both);
 }
 
 /* The time of one more attempt: what is left, shared with those that may follow. */
@@ -261,6 +282,22 @@ static void attempt_failed(struct evpq__dial *dial)
         next_attempt(dial);
 }
 
+/* The server's process is not the one that the handshake has named: a pooler stands between. */
+static void look_for_pooler(struct evpq__dial *dial, const PGresult *result)
+{
+    if (PQntuples(result) == 1 && PQnfields(result) == SETUP_PID + 1 &&
+        strtol(PQgetvalue(result, 0, SETUP_PID), NULL, 10) != PQbackendPID(dial->pg))
+        dial->dialed.notices |= EVPQ__DIAL_POOLER;
+}
+
+static void look_for_proof(struct evpq__dial *dial)
+{
+    bool verified = PQsslInUse(dial->pg) &&
+                    strcmp(evpq__hosts_option(&dial->hosts, "sslmode"), "verify-full") == 0;
+    if (dial->remote && !verified && !PQgssEncInUse(dial->pg))
+        dial->dialed.notices |= EVPQ__DIAL_UNVERIFIED;
+}
+
 /* The session is ready: it goes home as it is from here on. */
 static void dial_succeed(struct evpq__dial *dial)
 {
@@ -272,6 +309,8 @@ static void dial_succeed(struct evpq__dial *dial)
         return;
     }
     PQsetErrorVerbosity(dial->pg, PQERRORS_DEFAULT);
+    look_for_proof(dial);
+    evpq__verify_drop(&dial->handshake);
     evpq__io_stop(&dial->io);
     dial->dialed.pg = dial->pg;
     dial->pg = NULL;
@@ -296,6 +335,7 @@ static void setup_step(struct evpq__dial *dial)
         bool over = !result;
         /* Also what is no answer: of a COPY libpq would tell for ever. */
         ExecStatusType status = PQresultStatus(result);
+        look_for_pooler(dial, result);
         bool refused = result && status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK;
         PQclear(result);
         if (refused) {
@@ -317,7 +357,7 @@ static void setup_begin(struct evpq__dial *dial)
 {
     dial_enter(dial, DIAL_SETUP);
     /* A statement, not the "options" of the handshake: PgBouncer refuses those. */
-    if (PQsetnonblocking(dial->pg, 1) != 0 || !PQsendQuery(dial->pg, EVPQ__PQ_SESSION_SETUP))
+    if (PQsetnonblocking(dial->pg, 1) != 0 || !PQsendQuery(dial->pg, SETUP))
         attempt_failed(dial);
     else
         setup_wait(dial);
@@ -327,6 +367,7 @@ static void connect_step(struct evpq__dial *dial, PostgresPollingStatusType next
 {
     /* First: libpq may have closed the socket, or have another one under its number. */
     evpq__io_stop(&dial->io);
+    evpq__verify_hold(&dial->handshake, dial->pg);
     if (next == PGRES_POLLING_OK)
         setup_begin(dial);
     else if (next == PGRES_POLLING_FAILED || PQsocket(dial->pg) < 0)
@@ -353,10 +394,17 @@ static const char *wanted_role(const struct evpq__dial *dial)
     return evpq__hosts_option(&dial->hosts, "target_session_attrs");
 }
 
+static bool is_remote(const char *address)
+{
+    return address && strncmp(address, "127.", 4) != 0 && strcmp(address, "::1") != 0;
+}
+
 /* `address` is NULL for a socket in the file system. */
 static void connect_begin(struct evpq__dial *dial, const char *address)
 {
     dial_enter(dial, DIAL_CONNECTING);
+    dial->remote = is_remote(address);
+    dial->dialed.notices = 0;
     start_share(dial);
     dial->pg = evpq__hosts_connect(&dial->hosts, &dial->hosts.list[dial->host], address,
                                    wanted_role(dial));
@@ -431,6 +479,8 @@ static void lookup_done(void *arg)
     } else {
         dial->addresses = dial->address = lookup->found;
         lookup->found = NULL;
+        if (dial->hosts.load_balance)
+            shuffle_addresses(dial);
     }
     lookup_dispose(lookup);
     next_attempt(dial);
@@ -452,6 +502,26 @@ static void lookup_begin(struct evpq__dial *dial, const char *name)
     }
     if (!dial->lookup)
         dial_fail(dial, EVPQ_ENOMEM, NULL);
+}
+
+/* Of load_balance_hosts: the addresses of a name in any order, as libpq does (its manual, 34.1.2).
+ */
+static void shuffle_addresses(struct evpq__dial *dial)
+{
+    struct addrinfo *rest = dial->addresses, *shuffled = NULL;
+    size_t count = 0;
+    for (const struct addrinfo *a = rest; a; a = a->ai_next)
+        count++;
+    for (; rest; count--) {
+        struct addrinfo **taken = &rest;
+        for (size_t skip = evpq__hosts_random(&dial->hosts, count); skip > 0; skip--)
+            taken = &(*taken)->ai_next;
+        struct addrinfo *one = *taken;
+        *taken = one->ai_next;
+        one->ai_next = shuffled;
+        shuffled = one;
+    }
+    dial->addresses = dial->address = shuffled;
 }
 
 static bool is_socket_path(const char *host)

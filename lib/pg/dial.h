@@ -15,6 +15,12 @@
 
 struct evpq__dial;
 
+/* What a program should know of a connection, and may not expect. */
+enum evpq__dial_notice {
+    EVPQ__DIAL_POOLER = 1 << 0,     /* the server is behind a pooler */
+    EVPQ__DIAL_UNVERIFIED = 1 << 1, /* a remote server that nobody has made sure of */
+};
+
 /* What a dial ended with: a connection in pipeline mode and the means to cancel on it; or an error.
  */
 struct evpq__dialed {
@@ -23,6 +29,7 @@ struct evpq__dialed {
     struct evpq_error error; /* ECONNECT, ECANCELED after abort, ENOMEM */
     bool refused_for_good;   /* trying again will not help */
     bool read_write;         /* the conninfo asks for a server that takes writes */
+    unsigned notices;        /* a sum of evpq__dial_notice */
 };
 
 /* At home, once. Owns what is in it. The dial is gone. */

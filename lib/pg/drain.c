@@ -10,10 +10,9 @@
  *   abandoned          EVPQ_CANCEL_AND_KEEP        _AND_CLOSE              EVPQ_CLOSE_ONLY
  *   ------------------------------------------------------------------------------------------
  *   partly sent        close: the server waits for the rest, and would for ever
- *   behind another     wait until it is the head   the same                the same
- *   head               cancel request, repeated    one cancel request,     close
- *                      until it is over            close
- *   no cancel left     ask again when the pool     close                   -
+ *   behind another     wait until it is the head   (these two take no company: options.c of the
+ * pool) head               cancel request, repeated    one cancel request,     close until it is
+ * over            close no cancel left     ask again when the pool     close                   -
  *   this second        has one
  *   answered (Sync)    the next, or clean          -                       -
  *   the bound          close                       -                       -
@@ -31,9 +30,14 @@
  * It ends when each abandoned Sync is answered *and* the cancel request is over:
  * a request that reaches the server late would hit whatever runs then. One that
  * reaches it too early, before the statement has begun, is lost; so it is
- * repeated. Whoever was in flight behind and is hit all the same had no effect,
- * and is told so (`victim`). All of it has one bound, cancel_timeout_ms from the
- * first word: a stopped server ignores every cancel.
+ * repeated. Whoever was in flight behind and is hit all the same (`exposed`, also
+ * when that is heard later) had no effect, and is told so (`victim`). All of it
+ * has one bound, cancel_timeout_ms from the first word: a stopped server ignores
+ * every cancel.
+ *
+ * *Company* is in flight with an abandoned statement, but nobody's to end. The
+ * bound does not run while company is at the head, and when it has passed the
+ * connection is closed behind the last of them, who have deadlines of their own.
  */
 #include <assert.h>
 
@@ -64,20 +68,57 @@ void evpq__drain_stop_timers(struct evpq__conn *conn)
     evpq__timer_stop(&conn->cancel_again);
 }
 
+/* In flight, somebody waits for it, and it is not this that has to end. */
+static bool is_company(const struct evpq__conn *conn, const struct evpq__request *request)
+{
+    return !request->abandoned && request != &conn->cleaning && request != &conn->deallocation;
+}
+
+static bool has_company(const struct evpq__conn *conn)
+{
+    struct evpq__node *node = evpq__list_first(&conn->sent);
+    for (; node; node = evpq__list_next(&conn->sent, node))
+        if (is_company(conn, evpq__container_of(node, struct evpq__request, node)))
+            return true;
+    return false;
+}
+
+static bool has_abandoned(const struct evpq__conn *conn)
+{
+    struct evpq__node *node = evpq__list_first(&conn->sent);
+    for (; node; node = evpq__list_next(&conn->sent, node))
+        if (evpq__container_of(node, struct evpq__request, node)->abandoned)
+            return true;
+    return false;
+}
+
+/* From now on there is a bound; but none while it is somebody else's statement that runs. */
+static void drain_bound(struct evpq__conn *conn)
+{
+    struct evpq__request *head = evpq__conn_head(conn);
+    bool others = head && is_company(conn, head) && !evpq__cancel_running(conn->cancel);
+    if (others) {
+        evpq__timer_stop(&conn->drain_limit);
+        conn->drain_until_us = 0;
+    } else if (conn->drain_until_us == 0) {
+        conn->drain_until_us = evpq__loop_deadline(conn->loop, conn->rules->cancel_timeout_ms);
+        evpq__timer_start(conn->loop, &conn->drain_limit, conn->drain_until_us);
+    }
+}
+
 static void drain_begin(struct evpq__conn *conn)
 {
     if (conn->state == EVPQ__CONN_DRAINING)
         return;
     evpq__conn_enter(conn, EVPQ__CONN_DRAINING);
-    conn->drain_until_us = evpq__loop_deadline(conn->loop, conn->rules->cancel_timeout_ms);
+    conn->drain_until_us = 0;
     conn->cancel_pause_ms = CANCEL_AGAIN_MS;
-    evpq__timer_start(conn->loop, &conn->drain_limit, conn->drain_until_us);
 }
 
 static void drain_end(struct evpq__conn *conn)
 {
     evpq__drain_stop_timers(conn);
-    if (evpq__list_empty(&conn->queued)) {
+    if (evpq__list_empty(&conn->queued) && conn->in_flight == 0) {
         evpq__conn_enter(conn, EVPQ__CONN_IDLE);
     } else {
         evpq__conn_enter(conn, EVPQ__CONN_BUSY);
@@ -86,6 +127,15 @@ static void drain_end(struct evpq__conn *conn)
 }
 
 /* Cancelling */
+
+/* All that is in flight now may be hit: the server is done with the request before it says so. */
+static void start_cancel(struct evpq__conn *conn, int64_t until_us)
+{
+    struct evpq__node *node = evpq__list_first(&conn->sent);
+    for (; node; node = evpq__list_next(&conn->sent, node))
+        evpq__container_of(node, struct evpq__request, node)->exposed = true;
+    evpq__cancel_start(conn->cancel, conn->helper, conn->loop, until_us, &conn->cancel_over);
+}
 
 void evpq__drain_cancel(struct evpq__conn *conn)
 {
@@ -96,7 +146,7 @@ void evpq__drain_cancel(struct evpq__conn *conn)
                            : evpq__loop_deadline(conn->loop, conn->rules->cancel_timeout_ms);
     int64_t not_before_us = conn->class_->canceling(conn->owner);
     if (not_before_us == 0)
-        evpq__cancel_start(conn->cancel, conn->helper, conn->loop, until_us, &conn->cancel_over);
+        start_cancel(conn, until_us);
     else if (conn->state == EVPQ__CONN_DRAINING)
         evpq__timer_start(conn->loop, &conn->cancel_again, not_before_us);
 }
@@ -141,9 +191,8 @@ static void on_drain_limit(struct evpq__timer *timer)
         evpq__closing_hang_up(conn);
         return;
     }
-    if (!conn->why)
-        conn->why = "not clean in time";
-    evpq__closing_begin(conn, "the server did not end a cancelled statement in time");
+    conn->overdue = true;
+    evpq__drain_settle(conn);
 }
 
 bool evpq__conn_abandon(struct evpq__conn *conn, struct evpq__request *request)
@@ -158,10 +207,13 @@ bool evpq__conn_abandon(struct evpq__conn *conn, struct evpq__request *request)
     }
     request->abandoned = true;
     drain_begin(conn);
-    if (conn->unsent)
-        evpq__conn_close_for(conn, "canceled while sending");
-    else
+    drain_bound(conn);
+    if (!conn->unsent)
         stop_head(conn);
+    else if (!has_company(conn))
+        evpq__conn_close_for(conn, "canceled while sending");
+    if (conn->overdue)
+        evpq__conn_post_pump(conn);
     return false;
 }
 
@@ -220,12 +272,19 @@ void evpq__drain_settle(struct evpq__conn *conn)
     }
     if (conn->state != EVPQ__CONN_DRAINING)
         return;
+    if (conn->overdue && !has_company(conn)) {
+        conn->why = "not clean in time";
+        evpq__closing_begin(conn, "the server did not end a cancelled statement in time");
+        return;
+    }
+    drain_bound(conn);
     struct evpq__request *head = evpq__conn_head(conn);
     if (head && head->abandoned && !head->cancel_tried) {
         conn->cancel_pause_ms = CANCEL_AGAIN_MS;
         stop_head(conn);
     }
-    if (conn->in_flight > 0 || evpq__cancel_running(conn->cancel))
+    if (conn->overdue || evpq__cancel_running(conn->cancel) || has_abandoned(conn) ||
+        (conn->recycled && conn->in_flight > 0))
         return;
     if (conn->recycled && clean(conn))
         return;
@@ -254,6 +313,7 @@ bool evpq__conn_recycle(struct evpq__conn *conn)
     assert(evpq__list_empty(&conn->queued));
     conn->recycled = true;
     drain_begin(conn);
+    drain_bound(conn);
     evpq__conn_post_pump(conn);
     return false;
 }

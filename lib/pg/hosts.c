@@ -4,6 +4,7 @@
 #include <evpq/error.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/mem.h"
 
@@ -184,6 +185,25 @@ static const char *split_hosts(struct evpq__hosts *hosts)
     return NULL;
 }
 
+size_t evpq__hosts_random(struct evpq__hosts *hosts, size_t below)
+{
+    return (size_t)(erand48(hosts->random) * (double)below);
+}
+
+/* As libpq does (PQconnectOptions2): each order is as likely. */
+static void shuffle_hosts(struct evpq__hosts *hosts)
+{
+    /* Not for secrets; where the kernel gives nothing, the order is the same each time. */
+    if (getrandom(hosts->random, sizeof(hosts->random), GRND_NONBLOCK) < 0)
+        return;
+    for (size_t i = hosts->count; i > 1; i--) {
+        size_t other = evpq__hosts_random(hosts, i);
+        struct evpq__host host = hosts->list[i - 1];
+        hosts->list[i - 1] = hosts->list[other];
+        hosts->list[other] = host;
+    }
+}
+
 const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
 {
     *hosts = (struct evpq__hosts){0};
@@ -200,8 +220,6 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         if (!is_number(evpq__hosts_option(hosts, numbers[i])))
             return "a number in the connection string is not one";
-    if (strcmp(evpq__hosts_option(hosts, "load_balance_hosts"), "random") == 0)
-        return "load_balance_hosts=random is not supported yet";
     hosts->prefer_standby =
         strcmp(evpq__hosts_option(hosts, "target_session_attrs"), "prefer-standby") == 0;
     /* libpq's default is to look for Kerberos tickets on every connect. */
@@ -210,6 +228,9 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
         !(conninfo && strstr(conninfo, "gssencmode")))
         strcpy(gss->val, "");
     const char *problem = split_hosts(hosts);
+    hosts->load_balance = strcmp(evpq__hosts_option(hosts, "load_balance_hosts"), "random") == 0;
+    if (!problem && hosts->load_balance)
+        shuffle_hosts(hosts);
     if (!problem && uri_has_another_at(conninfo))
         problem =
             "the connection string has an '@' too many: write %40 for one in a password, and "

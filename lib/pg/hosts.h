@@ -23,6 +23,9 @@ struct evpq__hosts {
     struct evpq__host *list;
     size_t count;
     bool prefer_standby; /* target_session_attrs: two passes over the list */
+    bool load_balance;   /* load_balance_hosts=random: the list is in random order, and the
+                            addresses of a name are to be */
+    unsigned short random[3];
 };
 
 /* Is it a connection string at all? No I/O. NULL: libpq's defaults, which is fine.
@@ -34,6 +37,9 @@ bool evpq__conninfo_valid(const char *conninfo);
 /* Reads files (service file, .pgpass): not for the loop. NULL, or why not, fit to be passed on. */
 const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo);
 void evpq__hosts_free(struct evpq__hosts *hosts);
+
+/* Less than `below`, any of them. */
+size_t evpq__hosts_random(struct evpq__hosts *hosts, size_t below);
 
 /* The effective value of an option; "" when it is not set. */
 const char *evpq__hosts_option(const struct evpq__hosts *hosts, const char *keyword);

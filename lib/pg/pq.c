@@ -19,6 +19,18 @@ bool evpq__pq_has_async_cancel(void)
     return PQcancelCreate && PQlibVersion() >= 170006;
 }
 
+bool evpq__pq_has_close_prepared(void)
+{
+    return PQsendClosePrepared && PQlibVersion() >= 170000;
+}
+
+bool evpq__pq_can_share(void)
+{
+    int version = PQlibVersion(), major = version / 10000;
+    static const int fixed[] = {[14] = 140011, [15] = 150006, [16] = 160002};
+    return major > 16 || (major >= 14 && version >= fixed[major]);
+}
+
 bool evpq__pq_send_sync(PGconn *conn)
 {
     return PQsendPipelineSync ? PQsendPipelineSync(conn) : PQpipelineSync(conn);

@@ -32,6 +32,11 @@ extern int PQsendPipelineSync(PGconn *conn) __attribute__((weak));
 #else
 extern __typeof__(PQsendPipelineSync) PQsendPipelineSync __attribute__((weak));
 #endif
+#ifndef LIBPQ_HAS_CLOSE_PREPARED
+extern int PQsendClosePrepared(PGconn *conn, const char *statement) __attribute__((weak));
+#else
+extern __typeof__(PQsendClosePrepared) PQsendClosePrepared __attribute__((weak));
+#endif
 
 /* What every session of evpq relies on, besides client_encoding, which is set when it connects. */
 #define EVPQ__PQ_SESSION_SETUP                                                                     \
@@ -52,6 +57,15 @@ void evpq__pq_count_received(const PGconn *conn, uint64_t *received);
 
 /* PQcancelStart() and its kind are there and can be trusted. */
 bool evpq__pq_has_async_cancel(void);
+
+/* PQsendClosePrepared() is there. */
+bool evpq__pq_has_close_prepared(void);
+
+/*
+ * This libpq counts the answers of a pipeline right, also when one fails (BUG
+ * #17948; its fix is in the release notes of 15.6).
+ */
+bool evpq__pq_can_share(void);
 
 /* Queues a Sync; flushed with the rest where libpq can (17), at once where it cannot. */
 bool evpq__pq_send_sync(PGconn *conn);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "pg/statement.h"
 
+#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 
@@ -30,6 +31,8 @@ const char *evpq__query_read(evpq_query *out, const evpq_query *query)
         return "format is none of evpq_format";
     if (!evpq__switch_valid(out->server_timeout))
         return "server_timeout is none of evpq_switch";
+    if (!evpq__switch_valid(out->prepare))
+        return "prepare is none of evpq_switch";
     return evpq__params_problem(out->params, out->params_count);
 }
 
@@ -52,15 +55,45 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
     memcpy(sql, q->sql, length);
     sql[length] = '\0';
     out->sql = sql;
+    out->sql_length = length;
     out->binary_result = q->format != EVPQ_TEXT;
+}
+
+static bool is_word(char c)
+{
+    return isalnum((unsigned char)c) || c == '_' || c == '$' || (unsigned char)c >= 0x80;
+}
+
+/* Behind blanks, comments (which nest) and empty statements. */
+static const char *first_word(const char *sql)
+{
+    unsigned depth = 0;
+    for (; *sql; sql++) {
+        if (strncmp(sql, "/*", 2) == 0) {
+            depth++;
+            sql++;
+        } else if (depth > 0) {
+            if (strncmp(sql, "*/", 2) == 0) {
+                depth--;
+                sql++;
+            }
+        } else if (strncmp(sql, "--", 2) == 0) {
+            sql += strcspn(sql, "\r\n");
+            if (!*sql)
+                break;
+        } else if (!strchr(" \t\r\n\v\f;", *sql)) {
+            break;
+        }
+    }
+    return sql;
 }
 
 static bool starts_with_one_of(const char *sql, const char *const *words)
 {
-    sql += strspn(sql, " \t\r\n");
+    sql = first_word(sql);
     for (; *words; words++) {
         size_t length = strlen(*words);
-        if (strncasecmp(sql, *words, length) == 0 && strchr(" \t\r\n;", sql[length]))
+        if (strncasecmp(sql, *words, length) == 0 && !is_word(sql[length]))
             return true;
     }
     return false;
@@ -69,6 +102,14 @@ static bool starts_with_one_of(const char *sql, const char *const *words)
 bool evpq__statement_begins(const struct evpq__statement *statement)
 {
     static const char *const words[] = {"BEGIN", "START", NULL};
+    return starts_with_one_of(statement->sql, words);
+}
+
+bool evpq__statement_needs_own(const struct evpq__statement *statement)
+{
+    static const char *const words[] = {"ABORT",     "BEGIN",   "COMMIT",  "COPY",
+                                        "END",       "PREPARE", "RELEASE", "ROLLBACK",
+                                        "SAVEPOINT", "START",   NULL};
     return starts_with_one_of(statement->sql, words);
 }
 

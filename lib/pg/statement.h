@@ -11,6 +11,7 @@
 
 struct evpq__statement {
     const char *sql;
+    size_t sql_length;
     struct evpq__params params;
     bool binary_result;
 };
@@ -25,6 +26,9 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
 
 /* Is it BEGIN or START TRANSACTION? Those may have to be the first of their transaction. */
 bool evpq__statement_begins(const struct evpq__statement *statement);
+/* Does it begin or end a transaction, or a part of one, or speak another protocol (COPY)? Then no
+ * other statement may be in flight with it. */
+bool evpq__statement_needs_own(const struct evpq__statement *statement);
 /* Is it COMMIT or END? */
 bool evpq__statement_commits(const struct evpq__statement *statement);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "pg/hosts.h"
+#include "pg/pq.h"
 #include "pool/pool.h"
 
-enum { MAX_CONNECTIONS = 10000 };
+enum { MAX_CONNECTIONS = 10000, MAX_STATEMENTS = 10000, MAX_DEPTH = 1000 };
 
 static void set_default(uint32_t *field, uint32_t value)
 {
@@ -30,6 +31,10 @@ const char *evpq__pool_options_read(struct evpq_pool_options *out,
     set_default(&out->max_lifetime_ms, 3600000);
     set_default(&out->cancels_per_s, 100);
     set_default(&out->lease_overdue_ms, 60000);
+    set_default(&out->statement_cache, 256);
+    set_default(&out->pipeline_depth, 1);
+    if (out->statement_cache_bytes == 0)
+        out->statement_cache_bytes = 1024 * 1024;
     if (out->max_size > MAX_CONNECTIONS)
         return "max_size is over 10,000";
     if (out->min_size > out->max_size)
@@ -38,10 +43,20 @@ const char *evpq__pool_options_read(struct evpq_pool_options *out,
         return "connect_timeout_ms cannot be EVPQ_NEVER";
     if (out->cancel_policy < EVPQ_CANCEL_AND_KEEP || out->cancel_policy > EVPQ_CLOSE_ONLY)
         return "cancel_policy is none of evpq_cancel_policy";
-    if (out->trace_kinds >= 2 * (uint32_t)EVPQ_TRACE_LEASE_OVERDUE)
+    if (out->trace_kinds >= 2 * (uint32_t)EVPQ_TRACE_WARNING)
         return "trace_kinds has one that is none of evpq_trace_kind";
     if (!evpq__switch_valid(out->server_timeout))
         return "server_timeout is none of evpq_switch";
+    if (out->pipeline_depth > MAX_DEPTH)
+        return "pipeline_depth is over 1,000";
+    if (out->pipeline_depth > 1 && !evpq__pq_can_share())
+        return "pipeline_depth needs a libpq that keeps its place when a pipeline fails: 14.11, "
+               "15.6, 16.2 or later";
+    if (out->pipeline_depth > 1 && out->cancel_policy != EVPQ_CANCEL_AND_KEEP)
+        return "pipeline_depth needs EVPQ_CANCEL_AND_KEEP: another cancel_policy would end the "
+               "statements of others";
+    if (out->statement_cache > MAX_STATEMENTS && out->statement_cache != EVPQ_NEVER)
+        return "statement_cache is over 10,000";
     if (out->cancel_timeout_ms == EVPQ_NEVER)
         return "cancel_timeout_ms cannot be EVPQ_NEVER";
     return NULL;

@@ -27,6 +27,21 @@ static const struct evpq__conn_class slot_conn_class = {slot_on_clean, slot_on_l
 
 /* Slots */
 
+/* Among those that may take one more; or not, any more. */
+static void slot_set_users(struct evpq__slot *slot, uint32_t users)
+{
+    struct evpq_pool *pool = slot->pool;
+    slot->users = users;
+    if (!pool->loads)
+        return;
+    evpq__node_unlink(&slot->load);
+    if (!slot->shared || users == 0 || users >= pool->options.pipeline_depth)
+        return;
+    evpq__list_push_back(&pool->loads[users - 1], &slot->load);
+    if (users - 1 < pool->least_load)
+        pool->least_load = users - 1;
+}
+
 static void slot_leave(struct evpq__slot *slot)
 {
     evpq__node_unlink(&slot->node);
@@ -51,6 +66,7 @@ static void slot_move(struct evpq__slot *slot, enum evpq__slot_state state)
 static void slot_free(struct evpq__slot *slot)
 {
     slot_leave(slot);
+    evpq__node_unlink(&slot->load);
     evpq__conn_free(slot->conn);
     evpq__free(slot);
 }
@@ -65,6 +81,7 @@ static void slot_dial(struct evpq_pool *pool)
     struct evpq__slot *slot = pool->helper ? evpq__alloc(sizeof(*slot)) : NULL;
     if (slot) {
         slot->pool = pool;
+        evpq__node_init(&slot->load);
         slot->number = ++pool->connections;
         slot->generation = pool->generation;
         slot->dialed_us = evpq__loop_now(pool->loop);
@@ -177,6 +194,7 @@ static void slot_on_dialed(void *owner, struct evpq__dialed *dialed)
         evpq__upkeep_dial_succeeded(pool);
         pool->read_write = dialed->read_write;
         evpq__pool_trace_slot(slot, EVPQ_TRACE_DIALED, slot->dialed_us, NULL);
+        evpq__pool_warn(slot, dialed->notices);
         slot->dialed_us = evpq__loop_now(pool->loop);
         slot->expires_us = evpq__upkeep_expiry(pool);
         slot_becomes_idle(slot);
@@ -229,6 +247,11 @@ void evpq__pool_give_back(struct evpq__slot *slot)
     slot->lease = NULL;
     if (evpq__conn_proven(slot->conn))
         evpq__upkeep_proven(pool);
+    slot_set_users(slot, slot->users - 1);
+    if (slot->users > 0) {
+        evpq__pool_settle(pool);
+        return;
+    }
     if (slot->state == EVPQ__SLOT_BUSY && evpq__conn_recycle(slot->conn)) {
         slot_becomes_idle(slot);
         evpq__pool_settle(pool);
@@ -464,21 +487,75 @@ static struct evpq__waiter *next_waiter(struct evpq_pool *pool, int64_t now)
     return NULL;
 }
 
-/* Waiters and idle connections find each other, first come first served. */
+/*
+ * When all are busy, and there can be no more: the one with the fewest in
+ * flight, if it is not waiting for a slow statement, and not to be replaced.
+ */
+static struct evpq__slot *best_shared(struct evpq_pool *pool, int64_t now)
+{
+    uint32_t levels = pool->loads ? pool->options.pipeline_depth - 1 : 0;
+    if (evpq__pool_total(pool) < pool->options.max_size)
+        return NULL;
+    while (pool->least_load < levels && evpq__list_empty(&pool->loads[pool->least_load]))
+        pool->least_load++;
+    for (uint32_t level = pool->least_load; level < levels; level++) {
+        struct evpq__list *list = &pool->loads[level];
+        struct evpq__node *node = evpq__list_first(list);
+        for (; node; node = evpq__list_next(list, node)) {
+            struct evpq__slot *slot = evpq__container_of(node, struct evpq__slot, load);
+            if (evpq__conn_shares(slot->conn, now) && !evpq__upkeep_outdated(slot, now))
+                return slot;
+        }
+    }
+    return NULL;
+}
+
+static struct evpq__waiter *first_waiter(const struct evpq_pool *pool)
+{
+    struct evpq__node *node = evpq__list_first(&pool->waiters);
+    return node ? evpq__container_of(node, struct evpq__waiter, op.node) : NULL;
+}
+
+static struct evpq__slot *slot_for(struct evpq_pool *pool, const struct evpq__waiter *waiter,
+                                   int64_t now)
+{
+    struct evpq__slot *slot = best_idle(pool, now);
+    return !slot && waiter->shares ? best_shared(pool, now) : slot;
+}
+
+static void grant(struct evpq__waiter *waiter, struct evpq__slot *slot)
+{
+    waiter->pool->stats.acquired++;
+    if (slot->state == EVPQ__SLOT_IDLE) {
+        slot_move(slot, EVPQ__SLOT_BUSY);
+        slot->shared = waiter->shares;
+    }
+    slot_set_users(slot, slot->users + 1);
+    waiter->slot = slot;
+    evpq__pool_trace_op(waiter, EVPQ_TRACE_ACQUIRED, waiter->waits_since_us);
+    waiter->granted(waiter);
+}
+
+/* Waiters and connections find each other, first come first served. */
 static void pair(struct evpq_pool *pool)
 {
-    if (evpq__list_empty(&pool->waiters) || pool->slot_count[EVPQ__SLOT_IDLE] == 0)
+    if (evpq__list_empty(&pool->waiters) ||
+        (pool->slot_count[EVPQ__SLOT_IDLE] == 0 && !pool->loads))
         return;
     int64_t now = evpq__loop_now(pool->loop);
-    struct evpq__slot *slot;
-    struct evpq__waiter *waiter;
-    while (!evpq__list_empty(&pool->waiters) && (slot = best_idle(pool, now)) &&
-           (waiter = next_waiter(pool, now))) {
-        pool->stats.acquired++;
-        slot_move(slot, EVPQ__SLOT_BUSY);
-        waiter->slot = slot;
-        evpq__pool_trace_op(waiter, EVPQ_TRACE_ACQUIRED, waiter->waits_since_us);
-        waiter->granted(waiter);
+    struct evpq__waiter *first;
+    while ((first = first_waiter(pool))) {
+        struct evpq__slot *slot = slot_for(pool, first, now);
+        struct evpq__waiter *waiter = slot ? next_waiter(pool, now) : NULL;
+        if (!waiter)
+            return;
+        if (slot->state == EVPQ__SLOT_BUSY && !waiter->shares) {
+            /* The first has been shed, and who comes behind needs one for itself. */
+            evpq__list_push_front(&pool->waiters, &waiter->op.node);
+            pool->waiting++;
+            return;
+        }
+        grant(waiter, slot);
     }
 }
 
@@ -533,6 +610,14 @@ static void pool_on_settle(struct evpq__task *task)
 
 /* Opening */
 
+static struct evpq__list *new_loads(uint32_t count)
+{
+    struct evpq__list *loads = evpq__alloc(count * sizeof(*loads));
+    for (uint32_t i = 0; loads && i < count; i++)
+        evpq__list_init(&loads[i]);
+    return loads;
+}
+
 int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_options *options)
 {
     struct evpq_pool_options complete;
@@ -551,19 +636,25 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
     if (pool->loop && complete.on_trace)
         pool->tracer = evpq__tracer_new(pool->loop, complete.on_trace, complete.trace_user,
                                         complete.trace_kinds);
+    if (complete.pipeline_depth > 1)
+        pool->loads = new_loads(complete.pipeline_depth - 1);
     if (!pool->loop || (complete.conninfo && !pool->conninfo) ||
-        (complete.on_trace && !pool->tracer)) {
+        (complete.on_trace && !pool->tracer) || (complete.pipeline_depth > 1 && !pool->loads)) {
         evpq__tracer_end(pool->tracer);
         if (pool->loop)
             evpq__loop_free(pool->loop);
+        evpq__free(pool->loads);
         evpq__free(pool->conninfo);
         evpq__free(pool);
         return EVPQ_ENOMEM;
     }
-    pool->rules = (struct evpq__conn_rules){.cancel_timeout_ms = complete.cancel_timeout_ms,
-                                            .cancel_policy = complete.cancel_policy,
-                                            .depth = 1,
-                                            .reset = complete.reset_session};
+    pool->rules = (struct evpq__conn_rules){
+        .cancel_timeout_ms = complete.cancel_timeout_ms,
+        .cancel_policy = complete.cancel_policy,
+        .depth = complete.pipeline_depth,
+        .reset = complete.reset_session,
+        .statements = complete.statement_cache == EVPQ_NEVER ? 0 : complete.statement_cache,
+        .statement_bytes = complete.statement_cache_bytes};
     pool->refs = 1;
     for (int state = 0; state < EVPQ__SLOT_STATES; state++)
         evpq__list_init(&pool->slots[state]);
@@ -592,6 +683,7 @@ void evpq__pool_unref(struct evpq_pool *pool)
     if (--pool->refs > 0)
         return;
     evpq__free(pool->memo);
+    evpq__free(pool->loads);
     evpq__free(pool->conninfo);
     evpq__free(pool);
 }

@@ -33,6 +33,9 @@ struct evpq__slot {
     struct evpq__node node;
     enum evpq__slot_state state;
     struct evpq_pool *pool;
+    struct evpq__node load;  /* of pool->loads, when it may take one more */
+    uint32_t users;          /* BUSY: statements of the pool on it, or 1 for a lease */
+    bool shared;             /* BUSY: it may have more than one */
     struct evpq__dial *dial; /* DIALING */
     struct evpq__conn *conn; /* all other states */
     struct evpq_lease *lease;
@@ -80,6 +83,10 @@ struct evpq_pool {
     struct evpq__list gated;   /* queries that wait for a limit; none of the rest knows them */
     struct evpq__gate *gates;  /* NULL: no limits */
     struct evpq__list running; /* queries of the pool that have a slot */
+    /* Shared slots with n users, at n - 1, as long as n is less than pipeline_depth; none below
+     * least_load. NULL when nothing is shared. */
+    struct evpq__list *loads;
+    uint32_t least_load;
     struct evpq__list leases;
     uint32_t ops; /* operations that are not gone yet, queries of leases included */
 
@@ -97,6 +104,7 @@ struct evpq_pool {
     uint32_t useless;      /* those of an older one than this must not be used at all */
     uint32_t stale;        /* idle slots that wait for their replacement */
     bool read_write;       /* the conninfo asks for a server that takes writes */
+    unsigned warned;       /* a sum of evpq__dial_notice: what has been told */
     int64_t drifted_us;    /* when a server was found to take none, the last time */
     int64_t cancels_to_us; /* how far cancel requests have used up their budget */
     struct evpq__codel codel;
@@ -117,6 +125,7 @@ struct evpq__waiter {
     uint64_t number;
     int64_t started_us, waits_since_us;
     const char *tag;                              /* NULL when it has none */
+    bool shares;                                  /* it may run beside others */
     void (*granted)(struct evpq__waiter *waiter); /* slot is set */
 };
 
@@ -213,6 +222,8 @@ static inline void evpq__pool_trace(const struct evpq_pool *pool, const evpq_tra
 }
 void evpq__pool_trace_slot(const struct evpq__slot *slot, evpq_trace_kind kind, int64_t since_us,
                            const char *why);
+/* Tells of a connection's evpq__dial_notice, each once for the pool. */
+void evpq__pool_warn(const struct evpq__slot *slot, unsigned notices);
 void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us);
 
 /* options.c: `out` gets what the user set and the defaults of the rest; a problem, or NULL. */

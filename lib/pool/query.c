@@ -191,10 +191,13 @@ static struct query *query_new(const struct evpq_pool *pool, const evpq_query *q
     q->request.server_timeout = timeout == EVPQ_ON;
     q->request.max_bytes = result_limit(query->max_result_bytes ? query->max_result_bytes
                                                                 : pool->options.max_result_bytes);
+    q->request.prepare = query->prepare;
     evpq__node_init(&q->request.node);
     q->request.done = request_done;
     q->request.sent = request_sent;
     q->waiter.granted = query_granted;
+    q->waiter.shares =
+        q->request.max_bytes == 0 && !evpq__statement_needs_own(&q->request.statement);
     q->on_result = on_result;
     q->user = user;
     return q;
@@ -263,6 +266,7 @@ int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,
     evpq__op_init(&waiter->op, &query_class, pool->loop,
                   evpq__loop_deadline(pool->loop, waiter->timeout_ms));
     q->lease = lease;
+    q->request.alone = true;
     lease->query_count++;
     evpq__list_push_back(&lease->queries, &waiter->op.node);
     query_on_slot(q);

@@ -142,6 +142,17 @@ void evpq__pool_trace_slot(const struct evpq__slot *slot, evpq_trace_kind kind, 
     evpq__tracer_add(pool->tracer, &event, NULL);
 }
 
+void evpq__pool_warn(const struct evpq__slot *slot, unsigned notices)
+{
+    struct evpq_pool *pool = slot->pool;
+    unsigned news = notices & ~pool->warned;
+    pool->warned |= notices;
+    if (news & EVPQ__DIAL_POOLER)
+        evpq__pool_trace_slot(slot, EVPQ_TRACE_WARNING, 0, "pooler");
+    if (news & EVPQ__DIAL_UNVERIFIED)
+        evpq__pool_trace_slot(slot, EVPQ_TRACE_WARNING, 0, "unverified");
+}
+
 void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us)
 {
     const struct evpq_pool *pool = waiter->pool;

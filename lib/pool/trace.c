@@ -27,9 +27,9 @@ struct evpq__tracer {
 
 const char *evpq_trace_kind_name(evpq_trace_kind kind)
 {
-    static const char *const names[] = {"dialed",   "dial failed",  "acquired", "sent",
-                                        "finished", "canceled",     "rerun",    "closed",
-                                        "expired",  "lease overdue"};
+    static const char *const names[] = {"dialed",   "dial failed",   "acquired", "sent",
+                                        "finished", "canceled",      "rerun",    "closed",
+                                        "expired",  "lease overdue", "warning"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if ((unsigned)kind == 1u << i)
             return names[i];

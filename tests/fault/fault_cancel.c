@@ -397,6 +397,17 @@ static void cancelled_and_kept_harms_nobody(void **state)
         .line = true});
 }
 
+static void beside_others_on_its_connection_it_harms_nobody(void **state)
+{
+    (void)state;
+    run(&(struct plan){.name = "16 on a connection",
+                       .options = *EVPQ_POOL_OPTIONS(.min_size = SIZE, .max_size = SIZE,
+                                                     .cancels_per_s = 100000, .pipeline_depth = 16),
+                       .usual = 8000,
+                       .for_long = 100000,
+                       .line = true});
+}
+
 static void cancelled_and_closed_harms_nobody(void **state)
 {
     (void)state;
@@ -449,6 +460,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cancelled_and_kept_harms_nobody),
+        cmocka_unit_test(beside_others_on_its_connection_it_harms_nobody),
         cmocka_unit_test(cancelled_and_closed_harms_nobody),
         cmocka_unit_test(closed_only_harms_nobody),
         cmocka_unit_test(a_small_budget_of_cancels_harms_nobody),

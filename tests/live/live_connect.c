@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What becomes of connection strings, good and bad, and of servers that are not there. */
 #include "support/live.h"
+#include "support/pooler.h"
 
 #include <arpa/inet.h>
 #include <libpq-fe.h>
@@ -312,5 +313,5 @@ int main(void)
         cmocka_unit_test(a_pool_works_as_soon_as_its_server_does),
         cmocka_unit_test(bad_options_are_refused_with_a_reason),
     };
-    return cmocka_run_group_tests_name("connect", tests, NULL, NULL);
+    return pooler_run_group_tests_name("connect", tests, NULL, NULL);
 }

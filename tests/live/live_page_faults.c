@@ -205,6 +205,7 @@ static void a_page_past_its_deadline_or_cancelled_comes_again(void **state)
     char token[sizeof(step.token)];
     make_rows(9);
     live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 2));
+    live_int8(&live, EVPQ_QUERY("SELECT 1::int8")); /* connected, however long TLS takes */
     evpq_pager *pager = opened(
         &live, EVPQ_PAGER_OPTIONS(.sql = "TABLE evpq_page_rows", .order_by = "id", .page_size = 3,
                                   .timeout_ms = (uint32_t)(300 * live_slow())));

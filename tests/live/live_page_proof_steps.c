@@ -79,6 +79,52 @@ static void keys_of_composite_types_are_told(void **state)
     live_close(&live);
 }
 
+/*
+ * A type that looks like text and is ordered without regard to case, by operators of its own; where
+ * they are not on the search_path, a page would compare texts, and lose rows.
+ */
+static void operators_that_are_not_found_are_refused(void **state)
+{
+    (void)state;
+    struct live live;
+    struct step step = {0};
+    if (aside_int8("SELECT count(*) FROM pg_available_extensions WHERE name = 'citext'") == 0)
+        skip();
+    aside_int8("CREATE SCHEMA evpq_hidden");
+    aside_int8("CREATE EXTENSION IF NOT EXISTS citext SCHEMA evpq_hidden");
+    aside_int8(
+        "CREATE TABLE evpq_hidden.words AS SELECT w::evpq_hidden.citext AS word FROM "
+        "unnest(ARRAY['a', 'B', 'c', 'D']) AS w");
+    for (int visible = 0; visible < 2; visible++) {
+        live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1,
+                                           .conninfo = live_conninfo_with(
+                                               visible ? "options=-csearch_path=public,evpq_hidden"
+                                                       : "options=-csearch_path=public")));
+        evpq_pager *pager =
+            opened(&live, EVPQ_PAGER_OPTIONS(.sql = "SELECT word FROM evpq_hidden.words",
+                                             .order_by = "word", .page_size = 1,
+                                             .assume_unique = true, .prefetch_bytes = 1000));
+        next_good(&live, pager, &step); /* nothing is compared yet */
+        if (!visible) {
+            next(&live, pager, &step);
+            assert_int_equal(step.code, EVPQ_EINVALID);
+            assert_non_null(strstr(step.message, "citext"));
+        } else {
+            static const char *const words[] = {"B", "c", "D"};
+            for (size_t i = 0; i < COUNT(words); i++) {
+                evpq_text_view text;
+                next_good(&live, pager, &step);
+                assert_int_equal(evpq_result_text(step.result, 0, 0, &text), EVPQ_OK);
+                assert_string_equal(text.data, words[i]);
+            }
+        }
+        evpq_pager_close(pager);
+        step_clear(&step);
+        live_close(&live);
+    }
+    aside_int8("DROP SCHEMA evpq_hidden CASCADE");
+}
+
 /* ---- the user's errors ---- */
 
 static void errors_of_the_statement_are_told_as_the_users(void **state)
@@ -387,6 +433,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_order_that_no_index_serves_is_refused_when_asked),
         cmocka_unit_test(keys_of_composite_types_are_told),
+        cmocka_unit_test(operators_that_are_not_found_are_refused),
         cmocka_unit_test(errors_of_the_statement_are_told_as_the_users),
         cmocka_unit_test(a_long_statement_and_any_parameters_are_proven),
         cmocka_unit_test(a_pool_of_one_is_free_when_the_proof_calls_back),

@@ -68,13 +68,16 @@ static struct evpq__conn *connect_now(void)
     return evpq__conn_new(loop, helper, &dialed, &conn_rules, &conn_class, &conn);
 }
 
-int conn_begin_with(int libpq_version)
+int conn_begin_keeping(int libpq_version, uint32_t statements)
 {
     fake_reset();
     fake_pq_version(libpq_version);
     cleans = losses = 0;
     cancels_not_before_us = 0;
-    conn_rules = (struct evpq__conn_rules){.cancel_timeout_ms = CANCEL_TIMEOUT_MS, .depth = 1};
+    conn_rules = (struct evpq__conn_rules){.cancel_timeout_ms = CANCEL_TIMEOUT_MS,
+                                           .depth = 1,
+                                           .statements = statements,
+                                           .statement_bytes = 1024 * 1024};
     loop = evpq__loop_new(fake_ev());
     helper = evpq__helper_start(loop);
     conn = connect_now();
@@ -82,12 +85,18 @@ int conn_begin_with(int libpq_version)
     struct asked *all[] = {&a, &b, &c};
     static const char *const texts[] = {"A", "B", "C"};
     for (int i = 0; i < 3; i++) {
-        *all[i] = (struct asked){
-            .request = {.statement = {.sql = texts[i]}, .done = on_done, .sent = on_sent},
-            .code = (evpq_code)-99};
+        *all[i] = (struct asked){.request = {.statement = {.sql = texts[i], .sql_length = 1},
+                                             .done = on_done,
+                                             .sent = on_sent},
+                                 .code = (evpq_code)-99};
         evpq__node_init(&all[i]->request.node);
     }
     return 0;
+}
+
+int conn_begin_with(int libpq_version)
+{
+    return conn_begin_keeping(libpq_version, 0);
 }
 
 int conn_begin(void **state)

@@ -42,6 +42,8 @@ extern int64_t cancels_not_before_us;
 /* Fixtures. At the end the connection is lost exactly once, and nothing is left. */
 int conn_begin(void **state);
 int conn_begin_with(int libpq_version);
+/* With a cache for so many statements. */
+int conn_begin_keeping(int libpq_version, uint32_t statements);
 /* With a libpq whose cancels block. */
 int conn_begin_blocking(void **state);
 int conn_end(void **state);

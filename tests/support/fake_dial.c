@@ -29,6 +29,7 @@ static struct evpq__list dials;
 static int started;
 static enum { WAIT, SUCCEED, FAIL } all;
 static bool read_write;
+static unsigned notices;
 
 void fake_dial_reset(void)
 {
@@ -36,6 +37,12 @@ void fake_dial_reset(void)
     started = 0;
     all = WAIT;
     read_write = false;
+    notices = 0;
+}
+
+void fake_dial_notices(unsigned sum)
+{
+    notices = sum;
 }
 
 void fake_dial_read_write(bool wanted)
@@ -103,6 +110,7 @@ static void dial_succeeds(struct evpq__dial *dial)
     dial->dialed.cancel = evpq__cancel_new(pg);
     if (dial->dialed.cancel) {
         dial->dialed.read_write = read_write;
+        dial->dialed.notices = notices;
         dial->dialed.pg = pg;
         dial_ends(dial);
     } else {

@@ -23,6 +23,8 @@ void fake_dial_all_succeed(void);
 void fake_dial_all_fail(void);
 void fake_dial_all_wait(void);
 
+/* What each that succeeds says from now on: a sum of evpq__dial_notice. */
+void fake_dial_notices(unsigned notices);
 /* The conninfo asks for a server that takes writes. */
 void fake_dial_read_write(bool wanted);
 

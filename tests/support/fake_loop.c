@@ -186,6 +186,11 @@ int64_t evpq__loop_now(struct evpq__loop *loop)
     return now_us;
 }
 
+int64_t evpq__loop_turn_now(struct evpq__loop *loop)
+{
+    return evpq__loop_now(loop);
+}
+
 int64_t fake_now_us(void)
 {
     return now_us;

@@ -58,6 +58,7 @@ void fake_pool_end(void)
     assert_int_equal(fake_pool.ops, 0);
     assert_int_equal(fake_leases_wanted(), 0);
     assert_int_equal(fake_leases_held(), 0);
+    evpq__free(fake_pool.memo);
     evpq__loop_free(fake_pool.loop);
 }
 

@@ -16,65 +16,10 @@
 #include "support/fake_loop.h"
 #include "support/fake_pq_private.h"
 
-enum { STATEMENTS = 256, FIRST_FD = 100, FAKE_UTF8 = 6 };
-
-enum kind {
-    SAYS_RESULT,
-    SAYS_SYNC,
-    SAYS_NOTICE,
-    SAYS_NOTIFICATION,
-    SAYS_LOSS,
-};
-
-struct message {
-    struct evpq__node node;
-    enum kind kind;
-    PGresult *result;
-    PGTransactionStatusType transaction;
-    bool closes, later;
-    char *text;
-};
-
-struct command {
-    struct evpq__node node;
-    bool sync;
-    char *sql;
-};
-
-struct pg_conn {
-    struct evpq__node node; /* of conns */
-    int fd;
-    ConnStatusType status;
-    PGTransactionStatusType transaction;
-    struct evpq__list network, input; /* of struct message: not read yet; read, not parsed yet */
-    struct evpq__list unsent,
-        commands; /* of struct command: in libpq's buffer; all in libpq's queue */
-    enum {
-        ASYNC_IDLE,
-        ASYNC_BUSY,
-        ASYNC_READY,
-        ASYNC_PIPELINE_IDLE
-    } async; /* as libpq calls them */
-    PGresult *ready;
-    int notifications;
-    char *error, *half; /* half: of a statement whose Sync has not left */
-    char *prelude;      /* the last one */
-    struct {
-        char name[32], value[32];
-    } parameters[8];
-    int encoding;
-    char *received[STATEMENTS];
-    int received_count;
-    bool blocked, fail_send, fail_sync, fail_flush;
-    int flushes;
-    size_t result_bytes;
-    PQnoticeReceiver receiver;
-    void *receiver_arg;
-};
+enum { FIRST_FD = 100, FAKE_UTF8 = 6 };
 
 static struct evpq__list conns;
 static int alive, gets, next_fd, version;
-static fake_server_fn *server;
 
 void fake_pq_reset(void)
 {
@@ -84,7 +29,7 @@ void fake_pq_reset(void)
     alive = gets = 0;
     next_fd = FIRST_FD;
     version = 170006;
-    server = NULL;
+    fake_server(NULL);
 }
 
 int fake_pq_alive(void)
@@ -130,98 +75,6 @@ static struct message *first_message(struct evpq__list *list)
 {
     struct evpq__node *node = evpq__list_first(list);
     return node ? evpq__container_of(node, struct message, node) : NULL;
-}
-
-static struct message *say(PGconn *pg, enum kind kind, PGresult *result)
-{
-    struct message *m = calloc(1, sizeof(*m));
-    assert_non_null(m);
-    m->kind = kind;
-    m->result = result;
-    evpq__list_push_back(&pg->network, &m->node);
-    if (pg->fd >= 0)
-        fake_socket_ready(pg->fd, EVPQ__READ);
-    return m;
-}
-
-void fake_says(PGconn *pg, ExecStatusType status)
-{
-    say(pg, SAYS_RESULT, fake_result_new(status, 0, pg->result_bytes));
-}
-
-void fake_says_rows(PGconn *pg, int rows)
-{
-    say(pg, SAYS_RESULT, fake_result_new(PGRES_TUPLES_OK, rows, pg->result_bytes));
-}
-
-void fake_says_error(PGconn *pg, const char *severity, const char *sqlstate, const char *message)
-{
-    say(pg, SAYS_RESULT, fake_error_new(PGRES_FATAL_ERROR, severity, sqlstate, message));
-}
-
-void fake_says_sync(PGconn *pg, PGTransactionStatusType transaction)
-{
-    say(pg, SAYS_SYNC, fake_result_new(PGRES_PIPELINE_SYNC, 0, 0))->transaction = transaction;
-}
-
-void fake_says_notice(PGconn *pg, const char *severity, const char *sqlstate, const char *message)
-{
-    say(pg, SAYS_NOTICE, fake_error_new(PGRES_NONFATAL_ERROR, severity, sqlstate, message));
-}
-
-void fake_says_notification(PGconn *pg)
-{
-    say(pg, SAYS_NOTIFICATION, NULL);
-}
-
-void fake_answers(PGconn *pg)
-{
-    fake_says_rows(pg, 1);
-    fake_says_sync(pg, PQTRANS_IDLE);
-}
-
-void fake_loses(PGconn *pg, bool closes, const char *text)
-{
-    struct message *m = say(pg, SAYS_LOSS, NULL);
-    m->closes = closes;
-    m->text = fake_copy(text);
-}
-
-void fake_loses_later(PGconn *pg, const char *text)
-{
-    struct message *m = say(pg, SAYS_LOSS, NULL);
-    m->closes = m->later = true;
-    m->text = fake_copy(text);
-}
-
-void fake_server(fake_server_fn *now)
-{
-    server = now;
-}
-
-void fake_server_simple(PGconn *pg, const char *sql)
-{
-    PGTransactionStatusType after = pg->transaction;
-    if (strcmp(sql, "HANG") == 0)
-        return;
-    if (strcmp(sql, "DIE") == 0) {
-        fake_says_error(pg, "FATAL", "57P01", "terminating connection");
-        fake_loses(pg, true, "server closed the connection unexpectedly\n");
-        return;
-    }
-    if (strcmp(sql, "FAIL") == 0) {
-        fake_says_error(pg, "ERROR", "22012", "division by zero");
-        after = after == PQTRANS_INTRANS ? PQTRANS_INERROR : after;
-    } else if (strcmp(sql, "BEGIN") == 0) {
-        fake_says(pg, PGRES_COMMAND_OK);
-        after = PQTRANS_INTRANS;
-    } else if (strcmp(sql, "ROLLBACK") == 0 || strcmp(sql, "COMMIT") == 0) {
-        fake_says(pg, PGRES_COMMAND_OK);
-        after = PQTRANS_IDLE;
-    } else {
-        fake_says_rows(pg, 1);
-    }
-    fake_says_sync(pg, after);
 }
 
 /* ---- connections ---- */
@@ -412,14 +265,19 @@ static struct command *first_command(struct evpq__list *list)
     return node ? evpq__container_of(node, struct command, node) : NULL;
 }
 
+static void command_free(struct command *c)
+{
+    evpq__node_unlink(&c->node);
+    free(c->sql);
+    free(c->name);
+    free(c);
+}
+
 static void drop_commands(struct evpq__list *list)
 {
     struct command *c;
-    while ((c = first_command(list))) {
-        evpq__node_unlink(&c->node);
-        free(c->sql);
-        free(c);
-    }
+    while ((c = first_command(list)))
+        command_free(c);
 }
 
 static void drop_messages(struct evpq__list *list)
@@ -452,6 +310,7 @@ void PQfinish(PGconn *pg)
     free(pg->error);
     free(pg->half);
     free(pg->prelude);
+    fake_pg_forget_prepared(pg);
     fake_pq_destroy(pg);
 }
 
@@ -499,20 +358,33 @@ int PQlibVersion(void)
 
 /* Sending */
 
-static int queue_command(PGconn *pg, const char *sql)
+static void add_command(struct evpq__list *list, enum command_kind kind, const char *name,
+                        const char *sql)
 {
     struct command *c = calloc(1, sizeof(*c));
     assert_non_null(c);
-    c->sync = !sql;
-    evpq__list_push_back(&pg->commands, &c->node);
-    struct command *to_send = calloc(1, sizeof(*to_send));
-    assert_non_null(to_send);
-    to_send->sync = !sql;
-    to_send->sql = fake_copy(sql);
-    evpq__list_push_back(&pg->unsent, &to_send->node);
+    c->kind = kind;
+    c->name = fake_copy(name);
+    c->sql = fake_copy(sql);
+    evpq__list_push_back(list, &c->node);
+}
+
+static int queue_command(PGconn *pg, enum command_kind kind, const char *name, const char *sql)
+{
+    add_command(&pg->commands, kind, NULL, NULL);
+    add_command(&pg->unsent, kind, name, sql);
     if (pg->async == ASYNC_IDLE)
         pg->async = ASYNC_BUSY;
     return 1;
+}
+
+static int send_command(PGconn *pg, enum command_kind kind, const char *name, const char *sql)
+{
+    if (pg->status != CONNECTION_OK || pg->fail_send) {
+        set_error(pg, "out of memory\n");
+        return 0;
+    }
+    return queue_command(pg, kind, name, sql);
 }
 
 int PQsendQueryParams(PGconn *pg, const char *sql, int count, const Oid *types,
@@ -520,18 +392,32 @@ int PQsendQueryParams(PGconn *pg, const char *sql, int count, const Oid *types,
                       int result_format)
 {
     (void)count, (void)types, (void)values, (void)lengths, (void)formats, (void)result_format;
-    if (pg->status != CONNECTION_OK || pg->fail_send) {
-        set_error(pg, "out of memory\n");
-        return 0;
-    }
-    return queue_command(pg, sql);
+    return send_command(pg, QUERY, NULL, sql);
+}
+
+int PQsendPrepare(PGconn *pg, const char *name, const char *sql, int count, const Oid *types)
+{
+    (void)count, (void)types;
+    return send_command(pg, PREPARE, name, sql);
+}
+
+int PQsendQueryPrepared(PGconn *pg, const char *name, int count, const char *const *values,
+                        const int *lengths, const int *formats, int result_format)
+{
+    (void)count, (void)values, (void)lengths, (void)formats, (void)result_format;
+    return send_command(pg, EXECUTE, name, NULL);
+}
+
+int PQsendClosePrepared(PGconn *pg, const char *name)
+{
+    return send_command(pg, CLOSE, name, NULL);
 }
 
 int PQsendPipelineSync(PGconn *pg)
 {
     if (pg->status != CONNECTION_OK || pg->fail_sync)
         return 0;
-    return queue_command(pg, NULL);
+    return queue_command(pg, SYNC, NULL, NULL);
 }
 
 int PQpipelineSync(PGconn *pg)
@@ -541,27 +427,6 @@ int PQpipelineSync(PGconn *pg)
 
 static void read_network(PGconn *pg);
 
-static void server_receives(PGconn *pg, struct command *c)
-{
-    if (!c->sync) {
-        if (pg->half) {
-            /* What travels ahead of a statement succeeds. */
-            fake_says(pg, PGRES_COMMAND_OK);
-            free(pg->prelude);
-            pg->prelude = pg->half;
-        }
-        pg->half = c->sql;
-        c->sql = NULL;
-        return;
-    }
-    assert_non_null(pg->half);
-    assert_true(pg->received_count < STATEMENTS);
-    const char *sql = pg->received[pg->received_count++] = pg->half;
-    pg->half = NULL;
-    if (server)
-        server(pg, sql);
-}
-
 int PQflush(PGconn *pg)
 {
     pg->flushes++;
@@ -569,10 +434,8 @@ int PQflush(PGconn *pg)
         return -1;
     struct command *c;
     while (!pg->blocked && (c = first_command(&pg->unsent))) {
-        evpq__node_unlink(&c->node);
-        server_receives(pg, c);
-        free(c->sql);
-        free(c);
+        fake_pq_server_receives(pg, c);
+        command_free(c);
     }
     if (evpq__list_empty(&pg->unsent))
         return 0;
@@ -651,8 +514,7 @@ static void pop_command(PGconn *pg)
     struct command *c = first_command(&pg->commands);
     if (!c)
         return;
-    evpq__node_unlink(&c->node);
-    free(c);
+    command_free(c);
 }
 
 static void next_command(PGconn *pg)
@@ -667,7 +529,7 @@ PGresult *PQgetResult(PGconn *pg)
     if (pg->async == ASYNC_PIPELINE_IDLE) {
         struct command *c = first_command(&pg->commands);
         /* An error may come for the Sync too, before its answer. */
-        if (c && !c->sync)
+        if (c && c->kind != SYNC)
             pop_command(pg);
         next_command(pg);
         return NULL;

@@ -37,6 +37,12 @@ int fake_pg_received(const PGconn *pg);
 const char *fake_pg_sql(const PGconn *pg, int n);
 /* The last statement that came ahead of another, before the same Sync; "" when none has. */
 const char *fake_pg_prelude(const PGconn *pg);
+/* Prepared statements that the server has; it forgets them all; it refuses new ones, or no more. */
+int fake_pg_prepared(const PGconn *pg);
+void fake_pg_forget_prepared(PGconn *pg);
+void fake_pg_refuse_prepare(PGconn *pg, const char *sqlstate);
+/* The last statement that has reached the server was a prepared one. */
+bool fake_pg_executed_prepared(const PGconn *pg);
 /* What the server has reported of itself: in_hot_standby, DateStyle, client_encoding. */
 void fake_pg_parameter(PGconn *pg, const char *name, const char *value);
 int fake_pg_flushes(const PGconn *pg);
@@ -73,6 +79,8 @@ void fake_pg_socket_error(int error);
 /* What the server says */
 
 void fake_says(PGconn *pg, ExecStatusType status);
+/* COMMAND_OK with this command tag. */
+void fake_says_tag(PGconn *pg, const char *tag);
 void fake_says_rows(PGconn *pg, int rows);
 /* severity NULL: an error of libpq's own. */
 void fake_says_error(PGconn *pg, const char *severity, const char *sqlstate, const char *message);

@@ -126,6 +126,6 @@ char *PQcmdTuples(PGresult *result)
 
 char *PQcmdStatus(PGresult *result)
 {
-    static char rollback[] = "ROLLBACK", other[] = "";
-    return result->status == PGRES_COMMAND_OK && result->rows < 0 ? rollback : other;
+    static char none[] = "";
+    return result->status == PGRES_COMMAND_OK && result->message ? result->message : none;
 }

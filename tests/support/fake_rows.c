@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "page/verdict.h"
 #include "pg/result.h"
 #include "pg/value.h"
 #include "support/fake_loop.h"
@@ -55,6 +56,44 @@ static PGresult *ids(int from, int to)
     return pg;
 }
 
+/* The key as a column of its own, behind one that nobody looks at. */
+static PGresult *shape(void)
+{
+    static char none[] = "none", key[] = "key";
+    PGresAttDesc attributes[] = {{.name = none, .typid = EVPQ__OID_TEXT, .typlen = -1, .format = 1},
+                                 {.name = key, .typid = EVPQ__OID_TEXT, .typlen = -1, .format = 1}};
+    PGresult *pg = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    assert_int_equal(PQsetResultAttrs(pg, 2, attributes), 1);
+    return pg;
+}
+
+/* There is nothing to say against it. */
+static PGresult *verdict(void)
+{
+    static char name[] = "verdict", total[] = EVPQ__VERDICT_TOTAL, no[] = "\0", none[] = "0";
+    static const struct {
+        Oid type;
+        char *value; /* NULL: SQL NULL */
+        int length;
+    } columns[EVPQ__VERDICT_COLUMNS] = {
+        [EVPQ__VERDICT_WHY] = {EVPQ__OID_TEXT, total, sizeof(total) - 1},
+        [EVPQ__VERDICT_OF] = {EVPQ__OID_TEXT, NULL, -1},
+        [EVPQ__VERDICT_SORTS] = {EVPQ__OID_BOOL, no, 1},
+        [EVPQ__VERDICT_COMPOSITE] = {EVPQ__OID_TEXT, none, 1},
+        [EVPQ__VERDICT_ALWAYS] = {EVPQ__OID_BOOL, no, 1},
+        [EVPQ__VERDICT_FOREIGN] = {EVPQ__OID_TEXT, NULL, -1},
+    };
+    PGresAttDesc attributes[EVPQ__VERDICT_COLUMNS];
+    for (int i = 0; i < EVPQ__VERDICT_COLUMNS; i++)
+        attributes[i] =
+            (PGresAttDesc){.name = name, .typid = columns[i].type, .typlen = -1, .format = 1};
+    PGresult *pg = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    assert_int_equal(PQsetResultAttrs(pg, EVPQ__VERDICT_COLUMNS, attributes), 1);
+    for (int i = 0; i < EVPQ__VERDICT_COLUMNS; i++)
+        assert_int_equal(PQsetvalue(pg, 0, i, columns[i].value, columns[i].length), 1);
+    return pg;
+}
+
 static PGresult *exported(void)
 {
     PGresult *pg = ids(1, 0);
@@ -96,6 +135,10 @@ static PGresult *answer_to(const struct fake_query *query)
     const char *sql = query->sql;
     if (strncmp(sql, "FETCH", 5) == 0)
         return fetch(sql);
+    if (strncmp(sql, "SELECT NULL", 11) == 0)
+        return shape();
+    if (strncmp(sql, "WITH RECURSIVE", 14) == 0)
+        return verdict();
     if (strstr(sql, "pg_export_snapshot"))
         return exported();
     if (strncmp(sql, "SELECT", 6) == 0)

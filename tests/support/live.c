@@ -203,7 +203,10 @@ evpq_pool_stats live_stats(struct live *live)
 
 int64_t aside_int8(const char *sql)
 {
-    PGconn *conn = PQconnectdb(live_conninfo() ? live_conninfo() : "");
+    const char *aside = getenv("EVPQ_TEST_ASIDE");
+    if (!aside || !aside[0])
+        aside = live_conninfo() ? live_conninfo() : "";
+    PGconn *conn = PQconnectdb(aside);
     if (PQstatus(conn) != CONNECTION_OK)
         fail_msg("%s", PQerrorMessage(conn));
     PGresult *result = PQexec(conn, sql);

@@ -400,6 +400,173 @@ static void a_neighbour_that_the_cancel_hits_had_no_effect(void **state)
     assert_true(conn_is_idle());
 }
 
+static void a_neighbour_that_is_heard_of_after_the_cancel_had_no_effect(void **state)
+{
+    (void)state;
+    run_three();
+    assert_false(evpq__conn_abandon(conn, &a.request));
+    fake_settle();
+    fake_answers(pg);
+    fake_settle();
+    cancel_over();
+    /* Nothing is abandoned any more, and the signal has been given: to whom, is heard now. */
+    fake_says_error(pg, "ERROR", "57014", "canceling statement due to user request");
+    fake_says_sync(pg, PQTRANS_IDLE);
+    fake_answers(pg);
+    fake_settle();
+    assert_true(b.request.victim);
+    assert_int_equal(c.code, EVPQ_OK);
+    assert_true(conn_is_idle());
+    /* Who comes later cannot have been hit. */
+    b.done = 0;
+    conn_run(&b);
+    fake_says_error(pg, "ERROR", "57014", "canceling statement due to statement timeout");
+    fake_says_sync(pg, PQTRANS_IDLE);
+    fake_settle();
+    assert_false(b.request.victim);
+}
+
+static void the_bound_does_not_run_while_another_runs(void **state)
+{
+    (void)state;
+    run_three();
+    assert_false(evpq__conn_abandon(conn, &b.request));
+    fake_advance(10 * CANCEL_TIMEOUT_MS);
+    assert_int_equal(a.done, 0);
+    assert_int_equal(losses, 0);
+    fake_answers(pg);
+    fake_settle();
+    assert_int_equal(a.code, EVPQ_OK);
+    assert_int_equal(fake_cancels(), 1);
+    fake_answers(pg);
+    fake_answers(pg);
+    fake_settle();
+    cancel_over();
+    assert_int_equal(c.code, EVPQ_OK);
+    assert_true(conn_is_idle());
+}
+
+static void the_bound_begins_when_company_is_abandoned(void **state)
+{
+    (void)state;
+    run_three();
+    assert_false(evpq__conn_abandon(conn, &b.request));
+    fake_advance(10 * CANCEL_TIMEOUT_MS);
+    assert_false(evpq__conn_abandon(conn, &a.request));
+    fake_settle();
+    fake_advance(CANCEL_TIMEOUT_MS - 1);
+    assert_true(cancel_under_way());
+    fake_answers(pg);
+    fake_answers(pg);
+    fake_answers(pg);
+    fake_settle();
+    while (cancel_under_way())
+        cancel_over();
+    assert_int_equal(c.code, EVPQ_OK);
+    assert_true(conn_is_idle());
+}
+
+static void behind_one_that_does_not_end_others_keep_their_time(void **state)
+{
+    (void)state;
+    run_three();
+    assert_false(evpq__conn_abandon(conn, &a.request));
+    fake_settle();
+    cancel_over();
+    fake_advance(10 * CANCEL_TIMEOUT_MS);
+    assert_int_equal(losses, 0);
+    assert_int_equal(b.done + c.done, 0);
+    assert_false(evpq__conn_abandon(conn, &b.request));
+    fake_settle();
+    assert_int_equal(losses, 0);
+    while (cancel_under_way())
+        cancel_over();
+    assert_false(evpq__conn_abandon(conn, &c.request));
+    fake_settle();
+    while (cancel_under_way())
+        cancel_over();
+    assert_int_equal(losses, 1);
+}
+
+static void past_the_bound_it_is_not_used_again(void **state)
+{
+    (void)state;
+    run_three();
+    assert_false(evpq__conn_abandon(conn, &a.request));
+    fake_settle();
+    fake_advance(CANCEL_TIMEOUT_MS); /* the cancel request is still on its way somewhere */
+    assert_int_equal(losses, 0);
+    fake_answers(pg);
+    fake_answers(pg);
+    fake_settle();
+    assert_int_equal(b.code, EVPQ_OK);
+    assert_int_equal(losses, 0);
+    fake_answers(pg);
+    fake_settle();
+    assert_int_equal(c.code, EVPQ_OK);
+    assert_int_equal(losses, 1);
+}
+
+static void sending_goes_on_for_the_others(void **state)
+{
+    (void)state;
+    conn_rules.depth = 3;
+    fake_pg_block(pg, true);
+    conn_submit(&a);
+    conn_submit(&b);
+    fake_settle();
+    assert_false(evpq__conn_abandon(conn, &a.request));
+    fake_settle();
+    assert_int_equal(losses, 0);
+    fake_pg_block(pg, false);
+    fake_settle();
+    fake_answers(pg);
+    fake_answers(pg);
+    fake_settle();
+    while (cancel_under_way())
+        cancel_over();
+    assert_int_equal(b.code, EVPQ_OK);
+    assert_true(conn_is_idle());
+}
+
+static void one_that_is_alone_has_no_company(void **state)
+{
+    (void)state;
+    conn_rules.depth = 3;
+    b.request.alone = true;
+    conn_submit(&a);
+    conn_submit(&b);
+    conn_submit(&c);
+    for (int i = 1; i <= 3; i++) {
+        fake_settle();
+        assert_int_equal(fake_pg_received(pg), i);
+        fake_answers(pg);
+    }
+    fake_settle();
+    assert_int_equal(c.code, EVPQ_OK);
+}
+
+static void a_slow_head_takes_no_company(void **state)
+{
+    (void)state;
+    conn_rules.depth = 3;
+    assert_true(evpq__conn_shares(conn, fake_now_us()));
+    conn_run(&a);
+    conn_run(&b);
+    assert_true(evpq__conn_shares(conn, fake_now_us()));
+    fake_advance(10);
+    assert_false(evpq__conn_shares(conn, fake_now_us()));
+    fake_answers(pg);
+    fake_settle();
+    assert_true(evpq__conn_shares(conn, fake_now_us()));
+    assert_false(evpq__conn_abandon(conn, &b.request));
+    assert_false(evpq__conn_shares(conn, fake_now_us()));
+    fake_settle();
+    fake_answers(pg);
+    fake_settle();
+    cancel_over();
+}
+
 static void one_behind_another_is_cancelled_when_its_turn_comes(void **state)
 {
     (void)state;
@@ -487,6 +654,14 @@ int main(void)
         conn_test(a_reset_has_the_bound_of_draining),
         conn_test(another_encoding_or_date_style_closes),
         conn_test(a_neighbour_that_the_cancel_hits_had_no_effect),
+        conn_test(a_neighbour_that_is_heard_of_after_the_cancel_had_no_effect),
+        conn_test(the_bound_does_not_run_while_another_runs),
+        conn_test(the_bound_begins_when_company_is_abandoned),
+        conn_test(behind_one_that_does_not_end_others_keep_their_time),
+        conn_test(past_the_bound_it_is_not_used_again),
+        conn_test(sending_goes_on_for_the_others),
+        conn_test(one_that_is_alone_has_no_company),
+        conn_test(a_slow_head_takes_no_company),
         conn_test(one_behind_another_is_cancelled_when_its_turn_comes),
         conn_test(two_in_a_row_are_cancelled_one_after_the_other),
         conn_test(a_loss_leaves_those_behind_unknown),

@@ -216,6 +216,67 @@ static void a_refusal_that_is_about_us_ends_the_dial(void **state)
     assert_false(got.refused_for_good);
 }
 
+/* PgBouncer's words for a wrong password, and for something that passes. */
+static void a_pooler_has_one_sqlstate_for_all_that_it_refuses(void **state)
+{
+    (void)state;
+    static const char password[] = "E\0\0\0\057SFATAL\0C08P01\0MSASL authentication failed\0";
+    static const char database[] = "E\0\0\0\060SFATAL\0C08P01\0Mdatabase \"d\" does not exist\0";
+    static const char full[] = "E\0\0\0\050SFATAL\0C08P01\0Mno more connections\0";
+    raw_server();
+    begin_dial("host=@here", 1000);
+    say(password, sizeof(password));
+    assert_int_equal(ended, 1);
+    assert_string_equal(evpq_error_sqlstate(&got.error), "08P01");
+    says("SASL authentication failed");
+    assert_true(got.refused_for_good);
+    drop();
+
+    raw_server();
+    begin_dial("host=@here", 1000);
+    say(database, sizeof(database));
+    assert_int_equal(ended, 1);
+    assert_true(got.refused_for_good);
+    drop();
+
+    raw_server();
+    begin_dial("host=@here", 1000);
+    say(full, sizeof(full));
+    assert_int_equal(ended, 1);
+    assert_string_equal(evpq_error_sqlstate(&got.error), "08P01");
+    assert_false(got.refused_for_good);
+}
+
+/* A session of the process 1, whose set-up is answered by this one. */
+static unsigned notices_of(char process)
+{
+#define COLUMN "a\0\0\0\0\0\0\0\0\0\0\031\377\377\377\377\377\377\0\0"
+    static const char welcome[] =
+        "R\0\0\0\010\0\0\0\0K\0\0\0\014\0\0\0\001\0\0\0\002"
+        "S\0\0\0\031client_encoding\0UTF8\0Z\0\0\0\005I";
+    char answer[] = "T\0\0\0\102\0\003" COLUMN COLUMN COLUMN
+                    "D\0\0\0\025\0\003\0\0\0\001I\0\0\0\0011\0\0\0\001?"
+                    "C\0\0\0\015SELECT 1\0Z\0\0\0\005I";
+#undef COLUMN
+    *(char *)memchr(answer, '?', sizeof(answer)) = process;
+    raw_server();
+    begin_dial("host=@here", 1000);
+    say(welcome, sizeof(welcome) - 1);
+    say(answer, sizeof(answer) - 1);
+    assert_int_equal(ended, 1);
+    assert_int_equal(got.error.code, EVPQ_OK);
+    unsigned notices = got.notices;
+    drop();
+    return notices;
+}
+
+static void another_process_than_that_of_the_handshake_is_a_pooler(void **state)
+{
+    (void)state;
+    assert_int_equal(notices_of('1'), 0);
+    assert_int_equal(notices_of('7'), EVPQ__DIAL_POOLER);
+}
+
 static void a_server_that_starts_up_is_not_the_last_word(void **state)
 {
     (void)state;
@@ -457,6 +518,8 @@ int main(void)
         test(when_all_fail_each_reason_is_told_once),
         test(many_reasons_are_not_kept_for_ever),
         test(a_refusal_that_is_about_us_ends_the_dial),
+        test(a_pooler_has_one_sqlstate_for_all_that_it_refuses),
+        test(another_process_than_that_of_the_handshake_is_a_pooler),
         test(a_server_that_starts_up_is_not_the_last_word),
         test(silence_costs_a_host_its_share_of_the_time),
         test(connect_timeout_limits_an_attempt),

@@ -251,6 +251,33 @@ static const char *started_with(const char *conninfo, const char *keyword)
 
 #define NOWHERE "host=/nonexistent port=1 user=u dbname=d"
 
+static void a_balanced_load_meets_every_order(void **state)
+{
+    (void)state;
+    if (PQlibVersion() < 160000) {
+        print_message("libpq knows load_balance_hosts since 16\n");
+        skip();
+    }
+    static const char *const orders[] = {
+        "a||1 b||2 c||3", "a||1 c||3 b||2", "b||2 a||1 c||3",
+        "b||2 c||3 a||1", "c||3 a||1 b||2", "c||3 b||2 a||1",
+    };
+    int met[COUNT(orders)] = {0};
+    for (int i = 0; i < 600; i++) {
+        const char *order = read_all("host=a,b,c port=1,2,3 load_balance_hosts=random");
+        size_t which = 0;
+        while (which < COUNT(orders) && strcmp(orders[which], order) != 0)
+            which++;
+        assert_true(which < COUNT(orders));
+        met[which]++;
+    }
+    /* 100 each on average; half of that is five standard deviations away. */
+    for (size_t i = 0; i < COUNT(orders); i++)
+        assert_in_range(met[i], 50, 150);
+    assert_string_equal(read_all("host=a,b,c load_balance_hosts=disable"),
+                        "a||5432 b||5432 c||5432");
+}
+
 static void a_connection_has_what_evpq_wants_where_the_user_says_nothing(void **state)
 {
     (void)state;
@@ -369,6 +396,7 @@ int main(void)
         test(the_environment_fills_in),
         test(the_service_file_fills_in),
         test(options_are_those_that_count),
+        test(a_balanced_load_meets_every_order),
         test(prefer_standby_is_noticed_wherever_it_stands),
         test(a_connection_has_what_evpq_wants_where_the_user_says_nothing),
         test(what_the_user_says_stays),

@@ -547,6 +547,37 @@ static void a_deadline_says_where_it_passed(void **state)
     assert_string_equal(a.message, "the deadline of 700 ms passed while the statement ran");
 }
 
+static int warnings(const char *why)
+{
+    int count = 0;
+    for (int i = 0; i < told_count; i++)
+        count += told[i].event.kind == EVPQ_TRACE_WARNING && strcmp(told[i].why, why) == 0;
+    return count;
+}
+
+static void a_warning_is_told_once_for_each_reason(void **state)
+{
+    (void)state;
+    open_traced(*EVPQ_POOL_OPTIONS(.max_size = 4));
+    story_acquire(&a, 0);
+    fake_settle();
+    assert_int_equal(warnings("pooler") + warnings("unverified"), 0);
+    fake_dial_notices(EVPQ__DIAL_POOLER);
+    story_acquire(&b, 0);
+    fake_settle();
+    assert_int_equal(warnings("pooler"), 1);
+    assert_int_equal(warnings("unverified"), 0);
+    fake_dial_notices(EVPQ__DIAL_POOLER | EVPQ__DIAL_UNVERIFIED);
+    story_acquire(&c, 0);
+    fake_settle();
+    assert_int_equal(warnings("pooler"), 1);
+    assert_int_equal(warnings("unverified"), 1);
+    story_release(&a);
+    story_release(&b);
+    story_release(&c);
+    fake_settle();
+}
+
 #define trace_test(name) cmocka_unit_test_setup_teardown(name, begin, story_end)
 
 int main(void)
@@ -573,6 +604,7 @@ int main(void)
         trace_test(who_is_shed_hears_how_long_it_waited),
         trace_test(the_texts_tell_cancelled_from_closed),
         trace_test(a_deadline_says_where_it_passed),
+        trace_test(a_warning_is_told_once_for_each_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,10 +167,35 @@ static void what_begins_a_transaction_is_known(void **state)
                  {"BEGINNING", false},
                  {"", false},
                  {"SELECT 'BEGIN'", false},
-                 {"COMMIT", false}};
+                 {"COMMIT", false},
+                 {"-- first\n/* a /* nested */ one */;; BEGIN", true},
+                 {"--BEGIN", false},
+                 {"/* BEGIN", false},
+                 {"BEGIN/**/", true},
+                 {"begin_", false}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
         assert_int_equal(evpq__statement_begins(&(struct evpq__statement){.sql = cases[i].sql}),
                          cases[i].begins);
+}
+
+static void what_needs_a_connection_of_its_own_is_known(void **state)
+{
+    (void)state;
+    static const char *const own[] = {
+        "begin",       "COMMIT;",       " rollback to a",          "COPY t FROM x",
+        "SAVEPOINT a", "/**/release a", "PREPARE TRANSACTION 'a'", "end",
+        "abort"};
+    static const char *const not_own[] = {"SELECT 1",
+                                          "copying",
+                                          "(SELECT 1)",
+                                          "WITH a AS (SELECT 1) "
+                                          "SELECT",
+                                          "ENDING",
+                                          ""};
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        assert_true(evpq__statement_needs_own(&(struct evpq__statement){.sql = own[i]}));
+    for (size_t i = 0; i < sizeof(not_own) / sizeof(not_own[0]); i++)
+        assert_false(evpq__statement_needs_own(&(struct evpq__statement){.sql = not_own[i]}));
 }
 
 int main(void)
@@ -185,6 +210,7 @@ int main(void)
         cmocka_unit_test(a_statement_needs_nothing_of_the_query),
         cmocka_unit_test(a_result_is_binary_unless_text_is_asked_for),
         cmocka_unit_test(what_begins_a_transaction_is_known),
+        cmocka_unit_test(what_needs_a_connection_of_its_own_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,6 +167,7 @@ static void each_kind_has_a_name(void **state)
     assert_string_equal(evpq_trace_kind_name(EVPQ_TRACE_CLOSED), "closed");
     assert_string_equal(evpq_trace_kind_name(EVPQ_TRACE_EXPIRED), "expired");
     assert_string_equal(evpq_trace_kind_name(EVPQ_TRACE_LEASE_OVERDUE), "lease overdue");
+    assert_string_equal(evpq_trace_kind_name(EVPQ_TRACE_WARNING), "warning");
     assert_string_equal(evpq_trace_kind_name((evpq_trace_kind)0), "?");
     assert_string_equal(evpq_trace_kind_name((evpq_trace_kind)(1 << 20)), "?");
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <glob.h>
 #include <libpq-fe.h>
 #include <netinet/in.h>
@@ -144,6 +145,21 @@ static void show_log(const struct fault_server *server)
         fclose(log);
 }
 
+static void run_program(const struct fault_server *server, char *argv[])
+{
+    int status = -1;
+    const char *name = argv[0];
+    pid_t pid = fork();
+    if (pid == 0)
+        keeper_become(setup_of(server), argv);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (status != 0) {
+        show_log(server);
+        fail_msg("%s failed", name);
+    }
+}
+
 static void run_initdb(const struct fault_server *server)
 {
     char data[64];
@@ -157,16 +173,7 @@ static void run_initdb(const struct fault_server *server)
                     "-D",
                     data,
                     NULL};
-    int status = -1;
-    pid_t pid = fork();
-    if (pid == 0)
-        keeper_become(setup_of(server), argv);
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (status != 0) {
-        show_log(server);
-        fail_msg("initdb failed");
-    }
+    run_program(server, argv);
 }
 
 void fault_forget_admins(void)
@@ -211,6 +218,46 @@ static void make(struct fault_server *server)
     server->database = "evpq";
     fault_sql(server, "CREATE TABLE effects (nonce bigint)");
     fault_sql(server, "GRANT ALL ON effects TO evpq");
+}
+
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *where)
+{
+    (void)info;
+    (void)type;
+    (void)where;
+    return remove(path);
+}
+
+struct fault_server *fault_server_follow(struct fault_server *primary)
+{
+    struct fault_server *standby = &servers[primary == &servers[0]];
+    char data[64], conninfo[160];
+    if (standby->keeper.pid <= 0)
+        make(standby);
+    if (standby->postmaster)
+        fault_server_stop(standby, FAULT_IMMEDIATE);
+    fault_forget_admin(standby);
+    snprintf(data, sizeof(data), "%s/data", standby->dir);
+    assert_int_equal(nftw(data, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+    fault_server_hba(primary, "local replication admin trust\n");
+    snprintf(conninfo, sizeof(conninfo), "host=%s port=%d user=admin application_name=standby",
+             primary->dir, primary->port);
+    char *argv[] = {"pg_basebackup",
+                    "--no-sync",
+                    "--checkpoint=fast",
+                    "--write-recovery-conf",
+                    "-D",
+                    data,
+                    "-d",
+                    conninfo,
+                    NULL};
+    run_program(standby, argv);
+    write_file(standby, "test.conf", "w", "%s", "");
+    write_file(standby, "postgresql.conf", "a", "port = %d\nunix_socket_directories = '%s'\n",
+               standby->port, standby->dir);
+    memcpy(standby->password, primary->password, sizeof(standby->password));
+    fault_server_start(standby);
+    return standby;
 }
 
 static bool accepts_within(const struct fault_server *server, double seconds)

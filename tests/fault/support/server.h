@@ -39,6 +39,12 @@ struct fault_server *fault_server(void);
 /* A second one. Made at the first call; NULL where none can be made. */
 struct fault_server *fault_server_other(void);
 
+/*
+ * The other of the two as a streaming standby of this one, running: a new copy of it, whatever it
+ * held before. It has the password of the first.
+ */
+struct fault_server *fault_server_follow(struct fault_server *primary);
+
 /* "host=127.0.0.1 port=... user=evpq password=... dbname=evpq" and more. A buffer of eight. */
 const char *fault_conninfo(const struct fault_server *server, const char *more);
 /* The superuser's, over the socket. A buffer of each thread. */

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/mem.h"
+
+/* The table that finds them takes its memory where we do, and does without when there is none. */
+#define uthash_malloc(size)        evpq__alloc(size)
+#define uthash_free(memory, size)  evpq__free(memory)
+#define HASH_NONFATAL_OOM          1
+#define uthash_nonfatal_oom(entry) ((void)(entry))
+
+#include "pg/prepared.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A pooler's session, or a program that drops behind our back all the time. */
+enum { STRAYS_MAX = 5 };
+
+void evpq__cache_init(struct evpq__cache *cache, uint32_t max_count, size_t max_bytes)
+{
+    *cache = (struct evpq__cache){.max_count = max_count, .max_bytes = max_bytes};
+    evpq__list_init(&cache->used);
+    evpq__list_init(&cache->closing);
+}
+
+void evpq__prepared_ref(struct evpq__prepared *prepared)
+{
+    prepared->refs++;
+}
+
+void evpq__prepared_unref(struct evpq__prepared *prepared)
+{
+    if (prepared && --prepared->refs == 0)
+        evpq__free(prepared);
+}
+
+static struct evpq__prepared *of_node(struct evpq__node *node)
+{
+    return evpq__container_of(node, struct evpq__prepared, node);
+}
+
+/* Its reference of the cache is the caller's now. */
+static void take_out(struct evpq__cache *cache, struct evpq__prepared *prepared)
+{
+    HASH_DELETE(hh, cache->table, prepared);
+    evpq__node_unlink(&prepared->node);
+    cache->count--;
+    cache->bytes -= prepared->size;
+    prepared->state = EVPQ__PREPARED_GONE;
+}
+
+void evpq__cache_done(struct evpq__cache *cache)
+{
+    struct evpq__node *node;
+    while ((node = evpq__list_first(&cache->used))) {
+        struct evpq__prepared *prepared = of_node(node);
+        take_out(cache, prepared);
+        evpq__prepared_unref(prepared);
+    }
+    while ((node = evpq__list_pop_front(&cache->closing)))
+        evpq__prepared_unref(of_node(node));
+}
+
+/* FNV-1a, 64 bits (Fowler, Noll, Vo), over the types and then the text. */
+uint64_t evpq__statement_hash(const struct evpq__statement *statement)
+{
+    uint64_t hash = 0xcbf29ce484222325, prime = 0x100000001b3;
+    for (int i = 0; i < statement->params.count; i++)
+        hash = (hash ^ statement->params.types[i]) * prime;
+    for (const char *at = statement->sql; *at; at++)
+        hash = (hash ^ (unsigned char)*at) * prime;
+    return hash;
+}
+
+static size_t types_size(int count)
+{
+    return (size_t)count * sizeof(uint32_t);
+}
+
+static bool same(const struct evpq__prepared *prepared, const struct evpq__statement *statement)
+{
+    int count = statement->params.count;
+    return prepared->count == count && prepared->sql_length == statement->sql_length &&
+           memcmp(prepared->sql, statement->sql, prepared->sql_length) == 0 &&
+           (count == 0 || memcmp(prepared->types, statement->params.types, types_size(count)) == 0);
+}
+
+struct evpq__prepared *evpq__cache_find(struct evpq__cache *cache,
+                                        const struct evpq__statement *statement, uint64_t *hash)
+{
+    /* The same as the last time needs no look-up. */
+    struct evpq__node *first = evpq__list_first(&cache->used);
+    if (first && same(of_node(first), statement))
+        return of_node(first);
+    *hash = evpq__statement_hash(statement);
+    struct evpq__prepared *found = NULL;
+    HASH_FIND_BYHASHVALUE(hh, cache->table, hash, sizeof(*hash), (unsigned)*hash, found);
+    if (!found || !same(found, statement))
+        return NULL;
+    evpq__node_unlink(&found->node);
+    evpq__list_push_front(&cache->used, &found->node);
+    return found;
+}
+
+bool evpq__cache_seen(struct evpq__cache *cache, uint64_t hash)
+{
+    uint32_t *place = &cache->seen[hash % EVPQ__CACHE_SEEN];
+    uint32_t mark = (uint32_t)(hash >> 32) | 1; /* 0 is nobody's */
+    bool seen = *place == mark;
+    *place = mark;
+    return seen;
+}
+
+/* The longest unused one that the server has. */
+static struct evpq__prepared *victim(const struct evpq__cache *cache)
+{
+    const struct evpq__node *end = &cache->used.head;
+    for (struct evpq__node *node = end->prev; node != end; node = node->prev)
+        if (of_node(node)->state == EVPQ__PREPARED_READY)
+            return of_node(node);
+    return NULL;
+}
+
+static bool fits(const struct evpq__cache *cache, size_t size)
+{
+    return cache->count < cache->max_count && size <= cache->max_bytes - cache->bytes;
+}
+
+static bool make_room(struct evpq__cache *cache, size_t size, size_t evictions)
+{
+    if (cache->max_count == 0 || size > cache->max_bytes)
+        return false;
+    for (; !fits(cache, size); evictions--) {
+        struct evpq__prepared *last = evictions > 0 ? victim(cache) : NULL;
+        if (!last)
+            return false;
+        evpq__cache_drop(cache, last, true);
+    }
+    return true;
+}
+
+struct evpq__prepared *evpq__cache_add(struct evpq__cache *cache,
+                                       const struct evpq__statement *statement, uint64_t hash,
+                                       size_t evictions)
+{
+    int count = statement->params.count;
+    size_t size = sizeof(struct evpq__prepared) + types_size(count) + statement->sql_length + 1;
+    struct evpq__prepared *other = NULL;
+    HASH_FIND_BYHASHVALUE(hh, cache->table, &hash, sizeof(hash), (unsigned)hash, other);
+    if (other || !make_room(cache, size, evictions))
+        return NULL;
+    struct evpq__prepared *added = evpq__alloc(size);
+    if (!added)
+        return NULL;
+    added->state = EVPQ__PREPARED_ASKED;
+    added->refs = 1;
+    added->hash = hash;
+    added->size = size;
+    added->sql_length = statement->sql_length;
+    added->count = count;
+    snprintf(added->name, sizeof(added->name), "evpq_%016llx", (unsigned long long)hash);
+    if (count > 0)
+        memcpy(added->types, statement->params.types, types_size(count));
+    char *sql = (char *)added->types + types_size(count);
+    memcpy(sql, statement->sql, statement->sql_length + 1);
+    added->sql = sql;
+    evpq__node_init(&added->node);
+    HASH_ADD_BYHASHVALUE(hh, cache->table, hash, sizeof(added->hash), (unsigned)hash, added);
+    if (!added->hh.tbl) {
+        evpq__free(added);
+        return NULL;
+    }
+    evpq__list_push_front(&cache->used, &added->node);
+    cache->count++;
+    cache->bytes += size;
+    return added;
+}
+
+void evpq__cache_ready(struct evpq__prepared *prepared)
+{
+    if (prepared->state == EVPQ__PREPARED_ASKED)
+        prepared->state = EVPQ__PREPARED_READY;
+}
+
+void evpq__cache_drop(struct evpq__cache *cache, struct evpq__prepared *prepared, bool close)
+{
+    if (prepared->state == EVPQ__PREPARED_GONE)
+        return;
+    take_out(cache, prepared);
+    if (close)
+        evpq__list_push_back(&cache->closing, &prepared->node);
+    else
+        evpq__prepared_unref(prepared);
+}
+
+void evpq__cache_drop_all(struct evpq__cache *cache)
+{
+    struct evpq__prepared *prepared;
+    while ((prepared = victim(cache)))
+        evpq__cache_drop(cache, prepared, false);
+    struct evpq__node *node;
+    while ((node = evpq__list_pop_front(&cache->closing)))
+        evpq__prepared_unref(of_node(node));
+}
+
+void evpq__cache_strayed(struct evpq__cache *cache)
+{
+    if (++cache->strays >= STRAYS_MAX)
+        cache->max_count = 0;
+}
+
+struct evpq__prepared *evpq__cache_next_close(struct evpq__cache *cache)
+{
+    struct evpq__node *node = evpq__list_pop_front(&cache->closing);
+    return node ? of_node(node) : NULL;
+}

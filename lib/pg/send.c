@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sending: a request becomes a segment of libpq's pipeline, ended by its Sync.
+ *
+ *   Close of evicted statements, the server's timeout, Prepare, the statement, Sync
+ *
+ * All but the statement and its Sync are there when needed; what comes ahead of
+ * it are its *preludes*.
+ */
+#include <assert.h>
+#include <stdio.h>
+
+#include "pg/conn_parts.h"
+#include "pg/pq.h"
+
+/* In the transaction of the statement, so it is gone after it; or in the user's, until it ends. */
+static bool send_timeout(struct evpq__conn *conn, PGTransactionStatusType transaction,
+                         const char *milliseconds)
+{
+    if (transaction != PQTRANS_INTRANS) {
+        /* SET LOCAL would make the server log a warning here. */
+        return PQsendQueryParams(conn->pg, "SELECT set_config('statement_timeout',$1,true)", 1,
+                                 NULL, &milliseconds, NULL, NULL, 0);
+    }
+    /* Not a SELECT: SET TRANSACTION has to come before the first one. */
+    char sql[64];
+    snprintf(sql, sizeof(sql), "SET LOCAL statement_timeout TO %s", milliseconds);
+    return PQsendQueryParams(conn->pg, sql, 0, NULL, NULL, NULL, NULL, 0);
+}
+
+/* What is left of the deadline, less a tenth, so that the server is the first to stop. */
+static uint32_t server_limit_ms(const struct evpq__conn *conn, const struct evpq__request *request)
+{
+    enum { MARGIN_MAX_MS = 100 };
+    if (!request->server_timeout || request->deadline_us == EVPQ__NO_DEADLINE)
+        return 0;
+    int64_t left_ms = (request->deadline_us - evpq__loop_now(conn->loop)) / 1000;
+    int64_t margin_ms = left_ms / 10 < MARGIN_MAX_MS ? left_ms / 10 : MARGIN_MAX_MS;
+    int64_t limit_ms = left_ms - margin_ms;
+    return limit_ms < 1 ? 1 : limit_ms > INT32_MAX ? INT32_MAX : (uint32_t)limit_ms;
+}
+
+/* The server's own limit, ahead of the statement and before the same Sync. */
+static bool send_limit(struct evpq__conn *conn, struct evpq__request *request,
+                       PGTransactionStatusType transaction)
+{
+    if (transaction == PQTRANS_IDLE)
+        conn->local_timeout = false;
+    request->limit_ms = 0;
+    /* A failed transaction takes nothing but its end. */
+    if (transaction == PQTRANS_INERROR || evpq__statement_begins(&request->statement))
+        return true;
+    request->limit_ms = server_limit_ms(conn, request);
+    if (request->limit_ms) {
+        char milliseconds[16];
+        snprintf(milliseconds, sizeof(milliseconds), "%u", request->limit_ms);
+        request->limit_us = evpq__loop_now(conn->loop) + (int64_t)request->limit_ms * 1000;
+        request->preludes++;
+        conn->local_timeout = transaction == PQTRANS_INTRANS;
+        return send_timeout(conn, transaction, milliseconds);
+    }
+    if (!conn->local_timeout)
+        return true;
+    conn->local_timeout = false;
+    request->preludes++;
+    return send_timeout(conn, transaction, "DEFAULT");
+}
+
+/* Prepared statements */
+
+static void deallocated(struct evpq__request *request, struct evpq_result *result,
+                        struct evpq_error *error)
+{
+    (void)request, (void)error;
+    evpq_result_free(result);
+}
+
+void evpq__send_init(struct evpq__conn *conn)
+{
+    conn->deallocation.done = deallocated;
+    conn->deallocation.prepare = conn->cleaning.prepare = EVPQ_OFF;
+    evpq__node_init(&conn->deallocation.node);
+}
+
+/*
+ * A new one, if its Prepare can go now and what it evicts can be closed. libpq
+ * has a message for that since 17. Before, it takes a statement of its own with
+ * a Sync of its own, for it may fail; so it is one at a time, and not in a
+ * transaction.
+ */
+static struct evpq__prepared *new_prepared(struct evpq__conn *conn,
+                                           const struct evpq__statement *statement, uint64_t hash)
+{
+    struct evpq__cache *cache = &conn->statements;
+    if (evpq__pq_has_close_prepared())
+        return evpq__cache_add(cache, statement, hash, SIZE_MAX);
+    /* It may be one of those whose end the server has still to hear of. */
+    return evpq__list_empty(&cache->closing) ? evpq__cache_add(cache, statement, hash, 1) : NULL;
+}
+
+/* Chooses between its prepared statement, a new one, and none. */
+static void choose_statement(struct evpq__conn *conn, struct evpq__request *request,
+                             PGTransactionStatusType transaction)
+{
+    struct evpq__cache *cache = &conn->statements;
+    if (cache->max_count == 0 || request->prepare == EVPQ_OFF || request->again)
+        return;
+    uint64_t hash;
+    struct evpq__prepared *prepared = evpq__cache_find(cache, &request->statement, &hash);
+    if (!prepared) {
+        /* One that has been used once may never be again. */
+        if ((request->prepare != EVPQ_ON && !evpq__cache_seen(cache, hash)) ||
+            transaction == PQTRANS_INERROR)
+            return;
+        prepared = new_prepared(conn, &request->statement, hash);
+        request->prepares = prepared != NULL;
+    } else if (prepared->state != EVPQ__PREPARED_READY) {
+        /* Its Prepare is on the way with another request, and may fail with that. */
+        return;
+    }
+    request->prepared = prepared;
+    if (prepared)
+        evpq__prepared_ref(prepared);
+}
+
+/* What was evicted, ahead of the statement: it cannot fail. */
+static bool send_closes(struct evpq__conn *conn, struct evpq__request *request)
+{
+    struct evpq__prepared *gone;
+    while (evpq__pq_has_close_prepared() && (gone = evpq__cache_next_close(&conn->statements))) {
+        bool ok = PQsendClosePrepared(conn->pg, gone->name);
+        evpq__prepared_unref(gone);
+        if (!ok)
+            return false;
+        request->preludes++;
+    }
+    return true;
+}
+
+static bool send_prepare(struct evpq__conn *conn, struct evpq__request *request)
+{
+    const struct evpq__statement *s = &request->statement;
+    if (!request->prepares)
+        return true;
+    request->preludes++;
+    return PQsendPrepare(conn->pg, request->prepared->name, s->sql, s->params.count,
+                         s->params.types);
+}
+
+static bool send_statement(struct evpq__conn *conn, const struct evpq__request *request)
+{
+    const struct evpq__statement *s = &request->statement;
+    const struct evpq__params *p = &s->params;
+    if (request->prepared)
+        return PQsendQueryPrepared(conn->pg, request->prepared->name, p->count, p->values,
+                                   p->lengths, p->formats, s->binary_result);
+    return PQsendQueryParams(conn->pg, s->sql, p->count, p->types, p->values, p->lengths,
+                             p->formats, s->binary_result);
+}
+
+/* Requests */
+
+static void enter_pipeline(struct evpq__conn *conn, struct evpq__request *request)
+{
+    evpq__node_unlink(&request->node);
+    evpq__list_push_back(&conn->sent, &request->node);
+    if (conn->in_flight++ == 0)
+        conn->told = 0;
+    request->in_flight = true;
+    request->abandoned = request->cancel_tried = request->victim = request->stale = false;
+    request->exposed = false;
+    request->preludes = 0;
+    request->limit_ms = 0;
+    if (conn->in_flight == 1)
+        evpq__conn_head_begin(conn);
+}
+
+/* Where libpq has no message for it: what was evicted before. */
+static bool send_deallocation(struct evpq__conn *conn, PGTransactionStatusType transaction)
+{
+    struct evpq__prepared *gone = NULL;
+    bool possible = !evpq__pq_has_close_prepared() &&
+                    !evpq__node_linked(&conn->deallocation.node) &&
+                    transaction != PQTRANS_INTRANS && transaction != PQTRANS_INERROR;
+    if (possible)
+        gone = evpq__cache_next_close(&conn->statements);
+    if (!gone)
+        return true;
+    snprintf(conn->deallocate_sql, sizeof(conn->deallocate_sql), "DEALLOCATE %s", gone->name);
+    evpq__prepared_unref(gone);
+    conn->deallocation.statement.sql = conn->deallocate_sql;
+    enter_pipeline(conn, &conn->deallocation);
+    return send_statement(conn, &conn->deallocation) && evpq__pq_send_sync(conn->pg);
+}
+
+/* False: libpq has taken a part at most, and nothing can be said of the rest. */
+static bool send_request(struct evpq__conn *conn, struct evpq__request *request)
+{
+    PGTransactionStatusType transaction = PQtransactionStatus(conn->pg);
+    if (request->sent && !request->again)
+        request->sent(request);
+    conn->used = true;
+    if (!send_deallocation(conn, transaction))
+        return false;
+    choose_statement(conn, request, transaction);
+    enter_pipeline(conn, request);
+    return send_closes(conn, request) && send_limit(conn, request, transaction) &&
+           send_prepare(conn, request) && send_statement(conn, request) &&
+           evpq__pq_send_sync(conn->pg);
+}
+
+static struct evpq__request *last_sent(const struct evpq__conn *conn)
+{
+    return evpq__container_of(conn->sent.head.prev, struct evpq__request, node);
+}
+
+static bool may_send(const struct evpq__conn *conn, const struct evpq__request *request)
+{
+    if (conn->unsent || conn->notices->fatal || conn->in_flight >= conn->rules->depth ||
+        PQstatus(conn->pg) != CONNECTION_OK)
+        return false;
+    if (conn->in_flight > 0 && (request->alone || last_sent(conn)->alone))
+        return false;
+    return conn->state == EVPQ__CONN_BUSY || request == &conn->cleaning;
+}
+
+bool evpq__send_queued(struct evpq__conn *conn)
+{
+    struct evpq__node *node;
+    while ((node = evpq__list_first(&conn->queued))) {
+        struct evpq__request *request = evpq__container_of(node, struct evpq__request, node);
+        if (!may_send(conn, request))
+            break;
+        if (!send_request(conn, request))
+            return false;
+    }
+    int unsent = PQflush(conn->pg);
+    conn->unsent = unsent > 0;
+    return unsent >= 0;
+}

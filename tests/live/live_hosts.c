@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Several servers: the one under test, a primary, and a standby of it, whose host is
+ * EVPQ_TEST_STANDBY. Without that only what needs one server.
+ */
+#include "support/live.h"
+
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DIALS = 24 };
+
+static char primary[256], port[16];
+
+static void find_primary(void)
+{
+    PGconn *conn = PQconnectdb(live_conninfo() ? live_conninfo() : "");
+    assert_int_equal(PQstatus(conn), CONNECTION_OK);
+    snprintf(primary, sizeof(primary), "%s", PQhost(conn));
+    snprintf(port, sizeof(port), "%s", PQport(conn));
+    PQfinish(conn);
+}
+
+/* Hosts in this order, and more. */
+static const char *hosts(const char *first, const char *second, const char *more)
+{
+    static char settings[1024];
+    snprintf(settings, sizeof(settings), "host=%s,%s port=%s,%s %s", first, second, port, port,
+             more);
+    return live_conninfo_with(settings);
+}
+
+static const char *standby(void)
+{
+    const char *host = getenv("EVPQ_TEST_STANDBY");
+    find_primary();
+    if (!host || !host[0]) {
+        print_message("EVPQ_TEST_STANDBY names no standby\n");
+        skip();
+    }
+    return host;
+}
+
+/* Connections that lead to a standby, of so many. */
+static int in_standby(const char *conninfo, int dials)
+{
+    int count = 0;
+    for (int i = 0; i < dials; i++) {
+        struct live live;
+        live_open(&live, EVPQ_POOL_OPTIONS(.conninfo = conninfo, .max_size = 1));
+        count += live_int8(&live, EVPQ_QUERY("SELECT pg_is_in_recovery()::int::int8")) == 1;
+        live_close(&live);
+    }
+    return count;
+}
+
+static void hosts_are_tried_in_their_order(void **state)
+{
+    (void)state;
+    const char *other = standby();
+    assert_int_equal(in_standby(hosts(primary, other, ""), 3), 0);
+    assert_int_equal(in_standby(hosts(other, primary, ""), 3), 3);
+}
+
+static void target_session_attrs_chooses_the_server(void **state)
+{
+    (void)state;
+    const char *other = standby();
+    static const struct {
+        const char *attrs;
+        int standby; /* -1: whichever is first */
+    } cases[] = {{"any", -1},    {"read-write", 0}, {"read-only", 1},
+                 {"primary", 0}, {"standby", 1},    {"prefer-standby", 1}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char more[64];
+        snprintf(more, sizeof(more), "target_session_attrs=%s", cases[i].attrs);
+        int first = cases[i].standby < 0 ? 0 : cases[i].standby;
+        int last = cases[i].standby < 0 ? 1 : cases[i].standby;
+        assert_int_equal(in_standby(hosts(primary, other, more), 1), first);
+        assert_int_equal(in_standby(hosts(other, primary, more), 1), last);
+    }
+}
+
+static void a_uri_names_several_hosts(void **state)
+{
+    (void)state;
+    const char *other = standby();
+    char uri[1024];
+    PGconn *conn = PQconnectdb(live_conninfo());
+    snprintf(uri, sizeof(uri), "postgresql://%s:%s@%s:%s,%s:%s/%s?target_session_attrs=standby",
+             PQuser(conn), PQpass(conn), primary, port, other, port, PQdb(conn));
+    PQfinish(conn);
+    assert_int_equal(in_standby(uri, 1), 1);
+}
+
+static void a_standby_is_no_place_to_write(void **state)
+{
+    (void)state;
+    const char *other = standby();
+    struct live live;
+    struct outcome outcome;
+    char settings[300];
+    snprintf(settings, sizeof(settings), "host=%s", other);
+    live_open(&live, EVPQ_POOL_OPTIONS(.conninfo = live_conninfo_with(settings)));
+    live_query(&live, &outcome, EVPQ_QUERY("CREATE TABLE evpq_no_place (id int)"));
+    assert_int_equal(outcome.code, EVPQ_ESERVER);
+    assert_string_equal(outcome.sqlstate, "25006");
+    assert_int_equal(outcome.fate, EVPQ_ROLLED_BACK);
+    outcome_clear(&outcome);
+    live_close(&live);
+}
+
+static void load_is_balanced_over_the_hosts(void **state)
+{
+    (void)state;
+    const char *other = standby();
+    const char *conninfo = hosts(primary, other, "load_balance_hosts=random");
+    if (PQlibVersion() < 160000) {
+        assert_string_equal(evpq_pool_options_problem(EVPQ_POOL_OPTIONS(.conninfo = conninfo)),
+                            "conninfo is no connection string or URI that libpq can read");
+        print_message("libpq knows load_balance_hosts since 16\n");
+        skip();
+    }
+    int count = in_standby(conninfo, DIALS);
+    print_message("%d of %d dials led to the standby\n", count, DIALS);
+    /* Each side fails to be met once in 2^24. */
+    assert_true(count > 0 && count < DIALS);
+}
+
+struct heard {
+    int unverified, others;
+};
+
+static void on_warning(const evpq_trace *event, void *user)
+{
+    struct heard *heard = user;
+    if (strcmp(event->why, "unverified") == 0)
+        heard->unverified++;
+    else
+        heard->others++;
+}
+
+static void a_remote_server_that_is_not_verified_is_told_of_once(void **state)
+{
+    (void)state;
+    struct live live;
+    struct heard heard = {0};
+    struct outcome leases[2];
+    PGconn *conn = PQconnectdb(live_conninfo() ? live_conninfo() : "");
+    const char *address = PQhostaddr(conn);
+    const char *mode = "";
+    PQconninfoOption *options = PQconninfo(conn);
+    for (PQconninfoOption *o = options; o->keyword; o++)
+        if (strcmp(o->keyword, "sslmode") == 0)
+            mode = o->val ? o->val : "";
+    bool remote = address[0] && strncmp(address, "127.", 4) != 0 && strcmp(address, "::1") != 0;
+    int expected = remote && strcmp(mode, "verify-full") != 0;
+    print_message("%s, sslmode %s\n", remote ? "remote" : "local", mode);
+    PQconninfoFree(options);
+    PQfinish(conn);
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 2, .on_trace = on_warning, .trace_user = &heard,
+                                       .trace_kinds = EVPQ_TRACE_WARNING));
+    live_acquire(&live, &leases[0]);
+    live_acquire(&live, &leases[1]);
+    evpq_lease_release(leases[0].lease);
+    evpq_lease_release(leases[1].lease);
+    live_close(&live);
+    assert_int_equal(heard.unverified, expected);
+    assert_int_equal(heard.others, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hosts_are_tried_in_their_order),
+        cmocka_unit_test(target_session_attrs_chooses_the_server),
+        cmocka_unit_test(a_uri_names_several_hosts),
+        cmocka_unit_test(a_standby_is_no_place_to_write),
+        cmocka_unit_test(load_is_balanced_over_the_hosts),
+        cmocka_unit_test(a_remote_server_that_is_not_verified_is_told_of_once),
+    };
+    return cmocka_run_group_tests_name("hosts", tests, NULL, NULL);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#include "support/pooler.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_CASES = 100 };
+
+static char keeps_process[] =
+    "PgBouncer keeps the server's process when its client has gone, and gives "
+    "it to the next";
+static char keeps_idle[] = "no client is told when the server ends a process that runs nothing";
+static char keeps_setting[] = "PgBouncer gives a setting of the session to the next client";
+
+static char own_words[] = "PgBouncer refuses with an SQLSTATE of its own: live_pooler";
+
+/* From this mode on. */
+static const struct exception {
+    enum pooler from;
+    const char *name;
+    char *why;
+} exceptions[] = {
+    {POOLER_SESSION, "promise_7_clean_or_gone_a_slot_is_free_when_the_server_has_let_go",
+     keeps_process},
+    {POOLER_SESSION, "an_idle_connection_that_the_server_ends_is_noticed_and_replaced", keeps_idle},
+    {POOLER_SESSION, "a_wrong_password_is_refused_for_good_and_told_at_once", own_words},
+    {POOLER_SESSION, "an_unknown_database_is_refused_for_good", own_words},
+    {POOLER_SESSION, "connections_are_replaced_at_max_lifetime", keeps_process},
+    {POOLER_SESSION, "a_connection_with_a_huge_result_behind_it_is_replaced", keeps_process},
+    {POOLER_SESSION, "without_a_reset_only_what_readers_rely_on_is_watched", keeps_process},
+    {POOLER_SESSION, "cancel_and_close_frees_the_server_and_the_slot", keeps_process},
+    {POOLER_SESSION, "expired_connections_are_replaced_before_they_go", keeps_process},
+    {POOLER_SESSION, "what_runs_ends_before_its_connection_expires", keeps_process},
+    {POOLER_SESSION, "a_session_that_takes_no_writes_is_left", keeps_setting},
+};
+
+enum pooler pooler_mode(void)
+{
+    const char *mode = getenv("EVPQ_TEST_POOLER");
+    if (!mode || !mode[0])
+        return POOLER_NONE;
+    return strcmp(mode, "session") == 0 ? POOLER_SESSION : POOLER_TRANSACTION;
+}
+
+static void cannot_work(void **state)
+{
+    print_message("not through a pooler: %s\n", (const char *)*state);
+    skip();
+}
+
+static const struct exception *exception_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof(exceptions) / sizeof(exceptions[0]); i++)
+        if (pooler_mode() >= exceptions[i].from && strcmp(exceptions[i].name, name) == 0)
+            return &exceptions[i];
+    return NULL;
+}
+
+int pooler_run(const char *name, const struct CMUnitTest *tests, size_t count,
+               CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+    struct CMUnitTest less[MOST_CASES];
+    if (count > MOST_CASES)
+        abort();
+    for (size_t i = 0; i < count; i++) {
+        const struct exception *exception = exception_of(tests[i].name);
+        less[i] = tests[i];
+        if (exception)
+            less[i] = (struct CMUnitTest){tests[i].name, cannot_work, NULL, NULL, exception->why};
+    }
+    return _cmocka_run_group_tests(name, less, count, setup, teardown);
+}
