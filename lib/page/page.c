@@ -6,8 +6,6 @@
 #include <evpq/scan.h>
 #include <string.h>
 
-#include <evpq/scan.h>
-
 #include "page/pager.h"
 
 /* Where the keys are in a result. */
