@@ -19,7 +19,7 @@ enum { ROWS = 47 };
 static struct {
     int calls;
     evpq_code code;
-    uint32_t rows;
+    uint32_t rows, range;
     int last; /* id that has come */
     bool seen[ROWS + 1];
     int count;
@@ -32,6 +32,8 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
     seen.calls++;
     seen.code = evpq_error_code(err);
     seen.rows = evpq_page_rows(page);
+    seen.in_order = seen.in_order && (seen.rows == 0 || evpq_page_range(page) >= seen.range);
+    seen.range = evpq_page_range(page);
     for (uint32_t row = 0; row < seen.rows; row++) {
         evpq_text_view text;
         assert_int_equal(evpq_result_text(evpq_page_result(page), row, 0, &text), EVPQ_OK);
@@ -172,6 +174,34 @@ static void what_is_left_is_told_and_resumed(void **state)
     evpq_scan_close(scan);
 }
 
+static void a_single_range_is_cut_again_and_ends_where_it_did(void **state)
+{
+    (void)state;
+    char after[200], until[200];
+    evpq_scan_range range;
+    evpq_scan *scan = opened(0, false);
+    assert_int_equal(evpq_scan_next(NULL, scan, on_page, NULL), EVPQ_OK);
+    fake_rows_serve(-1);
+    assert_int_equal(evpq_scan_range_get(scan, 2, &range), EVPQ_OK);
+    range.after = strcpy(after, range.after);
+    range.until = strcpy(until, range.until);
+    evpq_scan_close(scan);
+    fake_settle();
+    int before = seen.count;
+    seen.last = 1016; /* the range is that of 1017 to 1024 */
+    assert_int_equal(evpq_scan_open(&scan, &fake_pool,
+                                    EVPQ_SCAN_OPTIONS(.sql = "SELECT id", .order_by = "id",
+                                                      .page_size = 2, .assume_unique = true,
+                                                      .resume = &range, .resume_count = 1)),
+                     EVPQ_OK);
+    assert_int_equal(walk(scan), EVPQ_OK);
+    assert_in_range(evpq_scan_ranges(scan), 2, 8);
+    assert_int_equal(seen.count - before, 8);
+    assert_true(seen.in_order);
+    assert_int_equal(seen.last, 1024);
+    evpq_scan_close(scan);
+}
+
 static void a_failure_is_told_once(void **state)
 {
     (void)state;
@@ -274,6 +304,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(unordered_each_row_comes_once, begin, end),
         cmocka_unit_test_setup_teardown(workers_wait_for_who_asks, begin, end),
         cmocka_unit_test_setup_teardown(what_is_left_is_told_and_resumed, begin, end),
+        cmocka_unit_test_setup_teardown(a_single_range_is_cut_again_and_ends_where_it_did, begin,
+                                        end),
         cmocka_unit_test_setup_teardown(a_failure_is_told_once, begin, end),
         cmocka_unit_test_setup_teardown(it_may_end_in_each_step, NULL, end),
         cmocka_unit_test_setup_teardown(its_deadline_gives_all_back, begin, end),
