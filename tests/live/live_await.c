@@ -96,7 +96,8 @@ static void walks_pages(evpq_coroutine *self, void *user)
     assert_int_equal(
         evpq_pager_open(&pager, live.pool,
                         EVPQ_PAGER_OPTIONS(.sql = "SELECT id FROM generate_series(1, 95) AS id",
-                                           .order_by = "id", .page_size = 10)),
+                                           .order_by = "id", .page_size = 10,
+                                           .assume_unique = true)),
         EVPQ_OK);
     do {
         if (evpq_await_page(self, pager, &page) != EVPQ_OK)
