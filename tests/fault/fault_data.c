@@ -112,7 +112,7 @@ static const char probe[] =
     "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND pid = "
     "pg_backend_pid()) THEN 'lock' END, "
     "CASE WHEN EXISTS (SELECT FROM pg_listening_channels()) THEN 'listen' END, "
-    "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE name <> '') THEN "
+    "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql) THEN "
     "'prepared' END, "
     "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_cursors WHERE name <> '') THEN 'cursor' END)";
 

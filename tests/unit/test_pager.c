@@ -247,14 +247,15 @@ static void any_allocation_may_fail(void **state)
 
     bool failed = true;
     for (int n = 1; failed; n++) {
+        nothing_left(state);
         reset(state);
         fake_mem_fail_at(n);
         walk_on(seen.token);
         failed = fake_mem_has_failed();
-        nothing_left(state);
         assert_in_range(n, 1, 100);
     }
 
+    nothing_left(state);
     reset(state);
     fake_mem_fail_from(1);
     assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(seen.token)), EVPQ_ENOMEM);

@@ -188,8 +188,7 @@ static void what_needs_a_connection_of_its_own_is_known(void **state)
     static const char *const not_own[] = {"SELECT 1",
                                           "copying",
                                           "(SELECT 1)",
-                                          "WITH a AS (SELECT 1) "
-                                          "SELECT",
+                                          "WITH a AS (SELECT 1) SELECT",
                                           "ENDING",
                                           ""};
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
