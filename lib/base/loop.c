@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Tasks run from a prepare watcher, that is right before the loop blocks, and
- * cost no extra turn. It runs only while there are tasks, together with an idle
- * watcher: libev does not block while one is active, so tasks posted by tasks
- * come round after one look at the sockets.
+ * cost no extra turn. Tasks posted by tasks, or by a prepare watcher behind
+ * ours, come round after one look at the sockets: an idle watcher is active
+ * then, and libev does not block.
  *
  * libev 4.33 runs what ev_feed_event() adds before it looks at any socket or
  * timer, which is why tasks are not fed events: one that posts itself would
@@ -21,7 +21,6 @@
 #include "base/mem.h"
 
 _Static_assert(sizeof(ev_io) <= sizeof(union evpq__watcher), "room for ev_io");
-_Static_assert(sizeof(ev_timer) <= sizeof(union evpq__watcher), "room for ev_timer");
 
 struct evpq__loop {
     struct ev_loop *ev;
@@ -29,11 +28,15 @@ struct evpq__loop {
     bool freed;     /* by a task: the memory goes when the last task has returned */
     unsigned depth; /* of nested run_tasks() */
     uint64_t turn;
+    unsigned ran_in;   /* libev's turn in which before_block has been last */
     unsigned asked_in; /* libev's turn in which turn_now_us was asked for */
     int64_t turn_now_us;
     struct evpq__list tasks[EVPQ__PHASES];
     ev_prepare before_block;
     ev_idle dont_block;
+    struct evpq__wheel wheel; /* in ticks */
+    ev_timer alarm;
+    int64_t alarm_tick;
 
     /* What other threads send. */
     pthread_mutex_t mutex;
@@ -44,6 +47,10 @@ struct evpq__loop {
 static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int events);
 static void loop_on_idle(struct ev_loop *ev, ev_idle *w, int events);
 static void loop_on_wake(struct ev_loop *ev, ev_async *w, int events);
+static void loop_on_alarm(struct ev_loop *ev, ev_timer *w, int events);
+
+/* 1,024 us, so that a shift makes one of the other. */
+enum { TICK_BITS = 10 };
 
 /* libev aborts the program when it finds no descriptor to be woken by. */
 static bool descriptor_free(void)
@@ -70,7 +77,12 @@ struct evpq__loop *evpq__loop_new(struct ev_loop *ev)
     ev_prepare_init(&loop->before_block, loop_on_prepare);
     ev_idle_init(&loop->dont_block, loop_on_idle);
     ev_async_init(&loop->wake, loop_on_wake);
-    loop->before_block.data = loop->dont_block.data = loop->wake.data = loop;
+    evpq__wheel_init(&loop->wheel, evpq__loop_now(loop) >> TICK_BITS);
+    ev_timer_init(&loop->alarm, loop_on_alarm, 0., 0.);
+    /* An answer that is there in the same turn as its deadline is an answer. */
+    ev_set_priority(&loop->alarm, EV_MINPRI);
+    loop->alarm_tick = EVPQ__WHEEL_NEVER;
+    loop->alarm.data = loop->before_block.data = loop->dont_block.data = loop->wake.data = loop;
     ev_async_start(ev, &loop->wake);
     return loop;
 }
@@ -105,6 +117,7 @@ void evpq__loop_free(struct evpq__loop *loop)
     ev_async_stop(loop->ev, &loop->wake);
     ev_prepare_stop(loop->ev, &loop->before_block);
     ev_idle_stop(loop->ev, &loop->dont_block);
+    ev_timer_stop(loop->ev, &loop->alarm);
     if (loop->depth > 0)
         loop->freed = true;
     else
@@ -159,7 +172,9 @@ void evpq__loop_post(struct evpq__loop *loop, enum evpq__phase phase, struct evp
     task->turn = loop->turn;
     evpq__list_push_back(&loop->tasks[phase], &task->node);
     ev_prepare_start(loop->ev, &loop->before_block);
-    ev_idle_start(loop->ev, &loop->dont_block);
+    /* Before_block has been: the loop would block now. */
+    if (loop->ran_in == ev_iteration(loop->ev))
+        ev_idle_start(loop->ev, &loop->dont_block);
 }
 
 void evpq__loop_unpost(struct evpq__loop *loop, struct evpq__task *task)
@@ -209,10 +224,11 @@ static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
             loop_release(loop);
         return;
     }
-    if (!has_tasks(loop)) {
-        ev_prepare_stop(ev, &loop->before_block);
+    loop->ran_in = ev_iteration(ev);
+    if (has_tasks(loop))
+        ev_idle_start(ev, &loop->dont_block);
+    else
         ev_idle_stop(ev, &loop->dont_block);
-    }
 }
 
 static void loop_on_idle(struct ev_loop *ev, ev_idle *w, int events)
@@ -248,52 +264,70 @@ static void loop_on_wake(struct ev_loop *ev, ev_async *w, int events)
 
 /* Timers */
 
-static ev_timer *timer_watcher(struct evpq__timer *timer)
+static int64_t tick_at_or_after(int64_t us)
 {
-    return (ev_timer *)(void *)&timer->watcher;
+    return (us >> TICK_BITS) + ((us & ((1 << TICK_BITS) - 1)) != 0);
 }
 
-static void loop_on_timer(struct ev_loop *ev, ev_timer *w, int events)
+/* One timer of libev's for all: at the next moment at which the wheel wants to know the time. */
+static void alarm_set(struct evpq__loop *loop, int64_t tick)
+{
+    loop->alarm_tick = tick;
+    ev_timer_stop(loop->ev, &loop->alarm);
+    if (tick == EVPQ__WHEEL_NEVER)
+        return;
+    int64_t after_us = (tick << TICK_BITS) - evpq__loop_now(loop);
+    /* The loop's idea of now is as old as the callback we are in. */
+    ev_now_update(loop->ev);
+    ev_timer_set(&loop->alarm, after_us > 0 ? (double)after_us / 1e6 : 0., 0.);
+    ev_timer_start(loop->ev, &loop->alarm);
+}
+
+static void loop_on_alarm(struct ev_loop *ev, ev_timer *w, int events)
 {
     (void)ev;
     (void)events;
-    struct evpq__timer *timer = w->data;
-    timer->loop = NULL;
-    timer->fire(timer);
+    struct evpq__loop *loop = w->data;
+    evpq__wheel_advance(&loop->wheel, evpq__loop_now(loop) >> TICK_BITS);
+    /* Before anybody is called, who may run the loop, or free it. */
+    alarm_set(loop, evpq__wheel_next(&loop->wheel));
+    loop->depth++;
+    struct evpq__node *node;
+    while (!loop->freed && (node = evpq__list_pop_front(&loop->wheel.due))) {
+        struct evpq__timer *timer = evpq__container_of(node, struct evpq__timer, place.node);
+        timer->loop = NULL;
+        timer->fire(timer);
+    }
+    loop->depth--;
+    if (loop->freed && loop->depth == 0)
+        loop_release(loop);
 }
 
 void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer *))
 {
     timer->fire = fire;
     timer->loop = NULL;
-    ev_timer *w = timer_watcher(timer);
-    ev_timer_init(w, loop_on_timer, 0., 0.);
-    w->data = timer;
-    /* An answer that is there in the same turn as its deadline is an answer. */
-    ev_set_priority(w, EV_MINPRI);
+    evpq__node_init(&timer->place.node);
 }
 
 void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64_t at_us)
 {
+    int64_t tick = tick_at_or_after(at_us);
+    if (timer->loop && timer->place.at == tick)
+        return;
     evpq__timer_stop(timer);
     if (at_us == EVPQ__NO_DEADLINE)
         return;
-    int64_t after_us = at_us - evpq__loop_now(loop);
-    if (after_us < 0)
-        after_us = 0;
-    ev_timer *w = timer_watcher(timer);
-    /* The loop's idea of now is as old as the callback we are in. */
-    ev_now_update(loop->ev);
-    ev_timer_set(w, (double)after_us / 1e6, 0.);
-    ev_timer_start(loop->ev, w);
     timer->loop = loop;
+    int64_t look = evpq__wheel_add(&loop->wheel, &timer->place, tick);
+    if (look < loop->alarm_tick)
+        alarm_set(loop, look);
 }
 
+/* The alarm stays: most timers are stopped, and it costs one look at the wheel. */
 void evpq__timer_stop(struct evpq__timer *timer)
 {
-    if (!timer->loop)
-        return;
-    ev_timer_stop(timer->loop->ev, timer_watcher(timer));
+    evpq__node_unlink(&timer->place.node);
     timer->loop = NULL;
 }
 

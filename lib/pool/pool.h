@@ -83,6 +83,8 @@ struct evpq_pool {
     struct evpq__list *loads;
     uint32_t least_load;
     struct evpq__list leases;
+    struct evpq__list spares; /* blocks of queries that are gone, for the next */
+    uint32_t spare_count;
     uint32_t ops; /* operations that are not gone yet, queries of leases included */
 
     struct evpq__backoff backoff;
@@ -208,7 +210,14 @@ static inline void evpq__pool_trace(const struct evpq_pool *pool, const evpq_tra
 }
 void evpq__pool_trace_slot(const struct evpq__slot *slot, evpq_trace_kind kind, int64_t since_us,
                            const char *why);
-void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us);
+void evpq__pool_tell_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us);
+static inline void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind,
+                                       int64_t since_us)
+{
+    const struct evpq__tracer *tracer = waiter->pool->tracer;
+    if (tracer && evpq__tracer_wants(tracer, kind))
+        evpq__pool_tell_op(waiter, kind, since_us);
+}
 
 /* options.c: `out` gets what the user set and the defaults of the rest; a problem, or NULL. */
 const char *evpq__pool_options_read(struct evpq_pool_options *out,
@@ -238,6 +247,8 @@ int64_t evpq__upkeep_may_cancel(struct evpq_pool *pool);
 bool evpq__upkeep_outdated(const struct evpq__slot *slot, int64_t now_us);
 
 /* query.c: one statement, of the pool or of a lease. */
+
+void evpq__query_free_spares(struct evpq_pool *pool);
 
 int evpq__query_on_lease(evpq_op **out, struct evpq_lease *lease, const evpq_query *query,
                          evpq_result_fn *on_result, void *user);

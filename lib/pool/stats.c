@@ -142,11 +142,9 @@ void evpq__pool_trace_slot(const struct evpq__slot *slot, evpq_trace_kind kind, 
     evpq__tracer_add(pool->tracer, &event, NULL);
 }
 
-void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us)
+void evpq__pool_tell_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us)
 {
     const struct evpq_pool *pool = waiter->pool;
-    if (!evpq__tracer_wants(pool->tracer, kind))
-        return;
     evpq_trace event = {.kind = kind,
                         .took_us = since(pool, since_us),
                         .operation = waiter->number,

@@ -181,6 +181,27 @@ static void what_flush_posts_to_soon_runs_in_the_next_turn(void **state)
     assert_string_equal(events, "ca");
 }
 
+static void on_late_prepare(struct ev_loop *l, ev_prepare *w, int revents)
+{
+    (void)revents;
+    ev_prepare_stop(l, w);
+    post(&a, EVPQ__SOON);
+}
+
+static void what_is_posted_when_tasks_have_been_does_not_wait(void **state)
+{
+    (void)state;
+    post(&b, EVPQ__SOON);
+    ev_run(ev, EVRUN_NOWAIT);
+    ev_prepare prepare;
+    ev_prepare_init(&prepare, on_late_prepare);
+    ev_set_priority(&prepare, EV_MINPRI);
+    ev_prepare_start(ev, &prepare);
+    ev_run(ev, EVRUN_ONCE); /* would block until the watchdog comes */
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "ba");
+}
+
 static void a_task_posted_twice_runs_once(void **state)
 {
     (void)state;
@@ -624,6 +645,7 @@ int main(void)
         test_tasks(flush_comes_behind_soon_in_the_same_turn),
         test_tasks(what_soon_posts_to_flush_runs_in_the_same_turn),
         test_tasks(what_flush_posts_to_soon_runs_in_the_next_turn),
+        test_tasks(what_is_posted_when_tasks_have_been_does_not_wait),
         test_tasks(a_task_posted_twice_runs_once),
         test_tasks(a_task_taken_back_does_not_run),
         test_tasks(a_task_may_take_back_the_next),
