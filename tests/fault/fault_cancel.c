@@ -48,6 +48,7 @@ struct race {
     int made, wanted;
     int cancels;          /* calls of evpq_op_cancel() */
     struct aim *by_turns; /* aims that count turns */
+    int aims;             /* not shot yet */
     bool *aimed;          /* by entry: it may be cancelled */
     unsigned short random[3];
     ev_timer tick;
@@ -76,6 +77,7 @@ static void shoot(struct aim *aim)
         aim->race->cancels++;
         evpq_op_cancel(aim->target->op);
     }
+    aim->race->aims--;
     free(aim);
 }
 
@@ -113,6 +115,7 @@ static void aim_at(struct race *race, struct ledger_entry *target, double second
     assert_non_null(aim);
     aim->race = race;
     aim->target = target;
+    race->aims++;
     if (random_below(race, 2)) {
         aim->turns = 1 + random_below(race, 12);
         aim->next = race->by_turns;
@@ -266,7 +269,7 @@ static bool race_over(struct live *live, void *arg)
 {
     const struct race *race = arg;
     (void)live;
-    return race->made == race->wanted && race->holding == 0 &&
+    return race->made == race->wanted && race->holding == 0 && race->aims == 0 &&
            race->ledger->answered >= race->ledger->asked;
 }
 

@@ -46,10 +46,13 @@ static double resident_mib(void)
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1048576.;
 }
 
+static const double tick_seconds = 0.004;
+
 /*
  * The watchdog: how long a turn of the loop is, from waking up to sleeping. The machine may take
  * the processor away meanwhile, so the strict bound is on the CPU time that the turn has burnt;
- * and what the kernel let the thread wait for a processor (schedstat) excuses a late answer.
+ * and what the machine let the thread wait excuses a late answer: inside a turn, what the kernel
+ * says (schedstat); between two, when only poll runs, all that it slept longer than a tick.
  */
 static double thread_cpu(void)
 {
@@ -69,6 +72,11 @@ static double thread_delay(const struct ledger_watchdog *dog)
     return sscanf(text, "%llu %llu", &ran, &delayed) == 2 ? (double)delayed / 1e9 : 0.;
 }
 
+static void starved_for(struct ledger_watchdog *dog, double seconds)
+{
+    dog->starved = seconds > dog->starved ? seconds : dog->starved;
+}
+
 static void on_woke(struct ev_loop *loop, ev_check *w, int events)
 {
     (void)loop;
@@ -76,6 +84,8 @@ static void on_woke(struct ev_loop *loop, ev_check *w, int events)
     struct ledger_watchdog *dog = w->data;
     dog->woke = live_now();
     dog->woke_cpu = thread_cpu();
+    if (dog->slept != 0.)
+        starved_for(dog, dog->woke - dog->slept - tick_seconds);
 }
 
 static void on_blocks(struct ev_loop *loop, ev_prepare *w, int events)
@@ -84,11 +94,12 @@ static void on_blocks(struct ev_loop *loop, ev_prepare *w, int events)
     (void)events;
     struct ledger_watchdog *dog = w->data;
     double delay = thread_delay(dog);
-    dog->starved = delay - dog->delayed > dog->starved ? delay - dog->delayed : dog->starved;
+    starved_for(dog, delay - dog->delayed);
     dog->delayed = delay;
+    dog->slept = live_now();
     if (dog->woke == 0.)
         return;
-    double turn = live_now() - dog->woke, cpu = thread_cpu() - dog->woke_cpu;
+    double turn = dog->slept - dog->woke, cpu = thread_cpu() - dog->woke_cpu;
     dog->longest = turn > dog->longest ? turn : dog->longest;
     dog->longest_cpu = cpu > dog->longest_cpu ? cpu : dog->longest_cpu;
     dog->woke = 0.;
@@ -379,7 +390,7 @@ void ledger_open(struct ledger *ledger, struct fault_server *server,
     if (server)
         ledger->sampler = fault_every(server, sql, 0.02);
     watchdog_start(&ledger->dog, ledger->live.loop);
-    ev_timer_init(&ledger->tick, on_tick, 0., 0.004);
+    ev_timer_init(&ledger->tick, on_tick, 0., tick_seconds);
     ledger->tick.data = ledger;
     ev_timer_start(ledger->live.loop, &ledger->tick);
     look_at_stats(ledger);

@@ -64,7 +64,7 @@ struct ledger_entry {
 struct ledger_watchdog {
     ev_prepare before;
     ev_check after;
-    double woke, woke_cpu;
+    double woke, woke_cpu, slept;
     double longest, longest_cpu; /* turn of the loop */
     double delayed, starved;     /* runnable and not run: so far, and the most in one turn */
     int schedstat;
