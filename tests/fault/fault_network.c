@@ -108,7 +108,7 @@ static void connections_are_reset_under_load(void **state)
     front_open(&front, EVPQ_POOL_OPTIONS(.max_size = 8), NULL, NULL);
     struct ledger *ledger = &front.ledger;
     front_fill(&front);
-    ledger_load(ledger, live_scaled(200), LEDGER_WRITE(.seconds = 0.01, .timeout_ms = 1000));
+    ledger_load(ledger, live_scaled(200), LEDGER_WRITE(.seconds = 0.01, .timeout_ms = 5000));
     for (int i = 0; i < 5; i++) {
         ledger_run(ledger, 0.5);
         proxy_kill(front.proxy, 0, i % 2 == 0);
