@@ -49,6 +49,9 @@
  * --------
  *
  * Callbacks run right before the loop blocks, in libev's prepare phase; ev_break() works there.
+ * When very many come together they are told in slices of some milliseconds, in their order, and
+ * the loop looks at sockets and timers in between: nobody waits longer for it, and others do not
+ * wait for all of them.
  * With ev_run(loop, EVRUN_ONCE) the loop still blocks once after them: a program that waits for a
  * callback should break out of ev_run(loop, 0) in it.
  *

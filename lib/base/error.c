@@ -80,15 +80,33 @@ void evpq__error_set_report(struct evpq_error *err, evpq_code code, evpq_fate fa
     d->position = r->position;
 }
 
+static void set_text(struct evpq_error *err, evpq_code code, evpq_fate fate, const char *format,
+                     va_list args)
+{
+    char message[1024];
+    vsnprintf(message, sizeof(message), format, args);
+    evpq__error_set_report(err, code, fate, &(struct evpq__server_report){.message = message});
+}
+
 void evpq__error_set(struct evpq_error *err, evpq_code code, evpq_fate fate, const char *format,
                      ...)
 {
-    char message[1024];
     va_list args;
     va_start(args, format);
-    vsnprintf(message, sizeof(message), format, args);
+    set_text(err, code, fate, format, args);
     va_end(args);
-    evpq__error_set_report(err, code, fate, &(struct evpq__server_report){.message = message});
+}
+
+void evpq__error_explain(struct evpq_error *err, const char *format, ...)
+{
+    struct evpq_error bare = *err;
+    va_list args;
+    if (bare.details)
+        return;
+    *err = (struct evpq_error){0};
+    va_start(args, format);
+    set_text(err, bare.code, bare.fate, format, args);
+    va_end(args);
 }
 
 void evpq__error_move(struct evpq_error *to, struct evpq_error *from)

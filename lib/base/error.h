@@ -25,6 +25,10 @@ struct evpq__server_report {
 
 void evpq__error_set(struct evpq_error *err, evpq_code code, evpq_fate fate, const char *format,
                      ...) __attribute__((format(__printf__, 4, 5)));
+/* The text of one that has only its code and fate so far: made when it is told, where many end at
+ * once. */
+void evpq__error_explain(struct evpq_error *err, const char *format, ...)
+    __attribute__((format(__printf__, 2, 3)));
 void evpq__error_set_report(struct evpq_error *err, evpq_code code, evpq_fate fate,
                             const struct evpq__server_report *report);
 /* Moves the details: `from` is empty after it. */

@@ -179,17 +179,28 @@ void evpq__loop_unpost(struct evpq__loop *loop, struct evpq__task *task)
 /*
  * Runs what was posted before this phase began. The turn, not a count, marks
  * the end: a task may take others back, or run a nested loop that runs them.
+ * When that takes long the rest waits for the next turn, in its order, behind
+ * sockets and timers: a crowd that ends together must not hold up the others.
  */
 static void run_phase(struct evpq__loop *loop, enum evpq__phase phase)
 {
+    enum { SLICE_US = 5000, TASKS_PER_LOOK = 16 };
     uint64_t posted_before = loop->turn++;
-    while (!loop->freed) {
+    int64_t until_us = 0;
+    for (unsigned ran = 1; !loop->freed; ran++) {
         struct evpq__node *first = evpq__list_first(&loop->tasks[phase]);
         if (!first)
             return;
         struct evpq__task *task = evpq__container_of(first, struct evpq__task, node);
         if (task->turn > posted_before)
             return;
+        if (ran % TASKS_PER_LOOK == 0) {
+            int64_t now = evpq__loop_now(loop);
+            if (until_us == 0)
+                until_us = now + SLICE_US;
+            else if (now >= until_us)
+                return;
+        }
         evpq__node_unlink(&task->node);
         task->run(task);
     }
@@ -264,18 +275,18 @@ static void loop_on_timer(struct ev_loop *ev, ev_timer *w, int events)
 {
     (void)ev;
     (void)events;
-    struct evpq__timer *timer = w->data;
-    timer->loop = NULL;
+    struct evpq__timer *timer = evpq__container_of(w, struct evpq__timer, watcher);
+    w->data = NULL;
     timer->fire(timer);
 }
 
+/* The data of its watcher is its loop; NULL: it does not run. */
 void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer *))
 {
     timer->fire = fire;
-    timer->loop = NULL;
     ev_timer *w = timer_watcher(timer);
     ev_timer_init(w, loop_on_timer, 0., 0.);
-    w->data = timer;
+    w->data = NULL;
     /* An answer that is there in the same turn as its deadline is an answer. */
     ev_set_priority(w, EV_MINPRI);
 }
@@ -293,15 +304,22 @@ void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64
     ev_now_update(loop->ev);
     ev_timer_set(w, (double)after_us / 1e6, 0.);
     ev_timer_start(loop->ev, w);
-    timer->loop = loop;
+    w->data = loop;
 }
 
 void evpq__timer_stop(struct evpq__timer *timer)
 {
-    if (!timer->loop)
+    ev_timer *w = timer_watcher(timer);
+    struct evpq__loop *loop = w->data;
+    if (!loop)
         return;
-    ev_timer_stop(timer->loop->ev, timer_watcher(timer));
-    timer->loop = NULL;
+    ev_timer_stop(loop->ev, w);
+    w->data = NULL;
+}
+
+bool evpq__timer_runs(const struct evpq__timer *timer)
+{
+    return ((const ev_timer *)(const void *)&timer->watcher)->data != NULL;
 }
 
 /* Sockets */

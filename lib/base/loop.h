@@ -11,7 +11,8 @@
  * told), then `flush` (what goes to sockets: so that all that was asked for in
  * one turn leaves together). A task posted by a task of its own or a later
  * phase runs after the loop has looked at sockets and timers, so that a task
- * that posts itself starves nobody.
+ * that posts itself starves nobody; nor does a crowd of tasks: after some
+ * milliseconds the rest of them waits for the next turn.
  */
 
 #include <evpq/base.h>
@@ -23,7 +24,7 @@ struct evpq__loop;
 
 /* Room for any libev watcher in use here; loop.c checks that it is enough. */
 union evpq__watcher {
-    unsigned char bytes[56];
+    unsigned char bytes[48];
     void *align_pointer;
     double align_double;
 };
@@ -42,8 +43,7 @@ struct evpq__task {
 
 struct evpq__timer {
     void (*fire)(struct evpq__timer *timer);
-    struct evpq__loop *loop; /* NULL when it does not run */
-    union evpq__watcher watcher;
+    union evpq__watcher watcher; /* knows the loop, too, while it runs: many timers wait */
 };
 
 enum { EVPQ__READ = 1, EVPQ__WRITE = 2 };
@@ -106,6 +106,7 @@ void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer
 /* (Re)starts: fires once, at or after `at_us` of evpq__loop_now(); never for EVPQ__NO_DEADLINE. */
 void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64_t at_us);
 void evpq__timer_stop(struct evpq__timer *timer);
+bool evpq__timer_runs(const struct evpq__timer *timer);
 
 void evpq__io_init(struct evpq__io *io, void (*ready)(struct evpq__io *, int events));
 /* Watches `fd`, as if it had never been seen: the number may stand for another socket. */

@@ -34,12 +34,12 @@ void evpq__op_init(struct evpq_op *op, const struct evpq__op_class *class_, stru
     op->error = (struct evpq_error){0};
     evpq__node_init(&op->node);
     evpq__timer_init(&op->timer, op_on_timer);
-    evpq__task_init(&op->delivery, op_on_delivery);
     evpq__op_limit(op, deadline_us);
 }
 
 void evpq__op_limit(struct evpq_op *op, int64_t at_us)
 {
+    assert(!evpq__op_finished(op));
     evpq__timer_start(op->loop, &op->timer, at_us < op->deadline_us ? at_us : op->deadline_us);
 }
 
@@ -51,7 +51,10 @@ void evpq__op_sent(struct evpq_op *op)
 
 void evpq__op_again(struct evpq_op *op)
 {
-    evpq__loop_unpost(op->loop, &op->delivery);
+    if (evpq__op_finished(op)) {
+        evpq__loop_unpost(op->loop, &op->delivery);
+        evpq__timer_init(&op->timer, op_on_timer);
+    }
     op_enter(op, EVPQ__OP_WAITING);
 }
 
@@ -59,6 +62,7 @@ void evpq__op_decide(struct evpq_op *op)
 {
     op_enter(op, EVPQ__OP_FINISHED);
     evpq__timer_stop(&op->timer);
+    evpq__task_init(&op->delivery, op_on_delivery);
 }
 
 void evpq__op_post(struct evpq_op *op)

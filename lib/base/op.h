@@ -45,8 +45,11 @@ struct evpq_op {
     int64_t deadline_us;
     struct evpq_error error;
     struct evpq__node node; /* of its owner's */
-    struct evpq__timer timer;
-    struct evpq__task delivery;
+    /* One place for both: 100,000 may wait. */
+    union {
+        struct evpq__timer timer;   /* until it is finished */
+        struct evpq__task delivery; /* from then on */
+    };
 };
 
 /* With one reference, which delivery takes away. */

@@ -100,19 +100,37 @@ static void limiter_unref(struct evpq_limiter *l)
 
 /* The operation */
 
-static void set_error(struct wait *wait, evpq_code why)
+/* Its text is made when it is told: a crowd may end at once. */
+static void end(struct wait *wait, evpq_code why)
+{
+    leave_line(wait);
+    wait->op.error = (struct evpq_error){.code = why, .fate = EVPQ_NOT_SENT};
+}
+
+static void explain(struct wait *wait)
 {
     struct evpq_error *err = &wait->op.error;
     const struct evpq_limiter *l = wait->limiter;
-    if (why == EVPQ_ETIMEOUT)
-        evpq__error_set(err, why, EVPQ_NOT_SENT,
-                        "the deadline of %u ms passed while it waited for %u of %u permits per "
-                        "%u ms",
-                        wait->timeout_ms, wait->weight, l->window.limit, l->window_ms);
-    else
-        evpq__error_set(err, why, EVPQ_NOT_SENT, "%s",
-                        why == EVPQ_ECLOSED ? "the limiter was closed"
-                                            : "cancelled while it waited for the rate limit");
+    switch (err->code) {
+    case EVPQ_ETIMEOUT:
+        evpq__error_explain(err,
+                            "the deadline of %u ms passed while it waited for %u of %u permits per "
+                            "%u ms",
+                            wait->timeout_ms, wait->weight, l->window.limit, l->window_ms);
+        break;
+    case EVPQ_EINVALID:
+        evpq__error_explain(err, "a limit was set that is less than its %u permits", wait->weight);
+        break;
+    case EVPQ_ELIMITED:
+        evpq__error_explain(err, "a limit was set that does not allow %u permits in its %u ms",
+                            wait->weight, wait->timeout_ms);
+        break;
+    default:
+        evpq__error_explain(err, "%s",
+                            err->code == EVPQ_ECLOSED
+                                ? "the limiter was closed"
+                                : "cancelled while it waited for the rate limit");
+    }
 }
 
 static void wait_stop(struct evpq_op *op, evpq_code why)
@@ -123,8 +141,7 @@ static void wait_stop(struct evpq_op *op, evpq_code why)
         serve(l); /* its moment may be now, too */
     if (evpq__op_finished(op))
         return;
-    leave_line(wait);
-    set_error(wait, why);
+    end(wait, why);
     l->timeouts += why == EVPQ_ETIMEOUT;
     l->canceled += why == EVPQ_ECANCELED;
     serve(l);
@@ -141,6 +158,8 @@ static void wait_deliver(struct evpq_op *op)
         l->admitted++;
         if (l->granted == 0)
             serve(l);
+    } else {
+        explain(wait);
     }
     wait->on_admitted(admitted ? NULL : &op->error, wait->user);
 }
@@ -232,15 +251,7 @@ int evpq_limiter_try(evpq_limiter *l, uint32_t weight, uint32_t *retry_after_ms)
 static void refuse_waiter(struct wait *wait)
 {
     struct evpq_limiter *l = wait->limiter;
-    if (wait->weight > l->window.limit)
-        evpq__error_set(&wait->op.error, EVPQ_EINVALID, EVPQ_NOT_SENT,
-                        "%u permits are more than the limit, which is %u now", wait->weight,
-                        l->window.limit);
-    else
-        evpq__error_set(&wait->op.error, EVPQ_ELIMITED, EVPQ_NOT_SENT,
-                        "%u permits per %u ms, which is the limit now, do not allow it in time",
-                        l->window.limit, l->window_ms);
-    leave_line(wait);
+    end(wait, wait->weight > l->window.limit ? EVPQ_EINVALID : EVPQ_ELIMITED);
     l->refused++;
     evpq__op_finish(&wait->op);
 }
@@ -360,8 +371,7 @@ void evpq_limiter_close(evpq_limiter *l)
         return;
     struct wait *first;
     while ((first = first_in_line(l))) {
-        leave_line(first);
-        set_error(first, EVPQ_ECLOSED);
+        end(first, EVPQ_ECLOSED);
         evpq__op_finish(&first->op);
     }
     serve(l);

@@ -93,27 +93,40 @@ static void serve(struct evpq_semaphore *s)
 
 /* The operation */
 
-static void set_error(struct wait *wait, evpq_code why)
+/* Its text is made when it is told: a crowd may end at once. */
+static void end(struct wait *wait, evpq_code why)
+{
+    leave_line(wait);
+    wait->op.error = (struct evpq_error){.code = why, .fate = EVPQ_NOT_SENT};
+}
+
+static void explain(struct wait *wait)
 {
     struct evpq_error *err = &wait->op.error;
     const struct evpq_semaphore *s = wait->semaphore;
-    if (why == EVPQ_ETIMEOUT)
-        evpq__error_set(err, why, EVPQ_NOT_SENT,
-                        "the deadline of %u ms passed while it waited for %u of %u permits, of "
-                        "which %u were held",
-                        wait->timeout_ms, wait->weight, s->limit, s->in_use);
-    else
-        evpq__error_set(err, why, EVPQ_NOT_SENT, "%s",
-                        why == EVPQ_ECLOSED ? "the semaphore was closed"
-                                            : "cancelled while it waited for the semaphore");
+    switch (err->code) {
+    case EVPQ_ETIMEOUT:
+        evpq__error_explain(err,
+                            "the deadline of %u ms passed while it waited for %u of %u permits, of "
+                            "which %u are held",
+                            wait->timeout_ms, wait->weight, s->limit, s->in_use);
+        break;
+    case EVPQ_EINVALID:
+        evpq__error_explain(err, "a limit was set that is less than its %u permits", wait->weight);
+        break;
+    default:
+        evpq__error_explain(err, "%s",
+                            err->code == EVPQ_ECLOSED
+                                ? "the semaphore was closed"
+                                : "cancelled while it waited for the semaphore");
+    }
 }
 
 static void wait_stop(struct evpq_op *op, evpq_code why)
 {
     struct wait *wait = of_op(op);
     struct evpq_semaphore *s = wait->semaphore;
-    leave_line(wait);
-    set_error(wait, why);
+    end(wait, why);
     s->timeouts += why == EVPQ_ETIMEOUT;
     s->canceled += why == EVPQ_ECANCELED;
     serve(s);
@@ -122,6 +135,8 @@ static void wait_stop(struct evpq_op *op, evpq_code why)
 static void wait_deliver(struct evpq_op *op)
 {
     struct wait *wait = of_op(op);
+    if (op->error.code != EVPQ_OK)
+        explain(wait);
     wait->on_acquired(op->error.code == EVPQ_OK ? NULL : &op->error, wait->user);
 }
 
@@ -258,9 +273,7 @@ int evpq_semaphore_set_limit(evpq_semaphore *s, uint32_t limit)
         struct wait *wait = evpq__container_of(node, struct wait, op.node);
         if (wait->weight <= limit)
             continue;
-        leave_line(wait);
-        evpq__error_set(&wait->op.error, EVPQ_EINVALID, EVPQ_NOT_SENT,
-                        "%u permits are more than the limit, which is %u now", wait->weight, limit);
+        end(wait, EVPQ_EINVALID);
         evpq__op_finish(&wait->op);
     }
     serve(s);
@@ -344,8 +357,7 @@ void evpq_semaphore_close(evpq_semaphore *s)
         return;
     struct wait *first;
     while ((first = first_in_line(s))) {
-        leave_line(first);
-        set_error(first, EVPQ_ECLOSED);
+        end(first, EVPQ_ECLOSED);
         evpq__op_finish(&first->op);
     }
     semaphore_unref(s);

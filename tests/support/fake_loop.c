@@ -28,6 +28,7 @@ struct evpq__loop {
 struct fake_timer {
     struct evpq__node node;
     struct evpq__timer *timer;
+    struct evpq__loop *loop; /* NULL when it does not run */
     int64_t at_us;
     uint64_t round; /* in which it was started */
 };
@@ -137,7 +138,7 @@ struct evpq__loop *evpq__loop_new_own(void)
 static bool loop_used(const struct evpq__loop *loop)
 {
     for (struct evpq__node *n = evpq__list_first(&timers); n; n = evpq__list_next(&timers, n))
-        if (evpq__container_of(n, struct fake_timer, node)->timer->loop == loop)
+        if (evpq__container_of(n, struct fake_timer, node)->loop == loop)
             return true;
     for (struct evpq__node *n = evpq__list_first(&ios); n; n = evpq__list_next(&ios, n))
         if (evpq__container_of(n, struct fake_io, node)->io->loop == loop)
@@ -243,7 +244,7 @@ static struct fake_timer *timer_watcher(struct evpq__timer *timer)
 void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer *))
 {
     timer->fire = fire;
-    timer->loop = NULL;
+    timer_watcher(timer)->loop = NULL;
 }
 
 void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64_t at_us)
@@ -252,8 +253,8 @@ void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64
     evpq__timer_stop(timer);
     if (at_us == EVPQ__NO_DEADLINE)
         return;
-    timer->loop = loop;
     struct fake_timer *w = timer_watcher(timer);
+    w->loop = loop;
     w->timer = timer;
     w->at_us = at_us;
     w->round = the_round;
@@ -267,11 +268,17 @@ void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64
 
 void evpq__timer_stop(struct evpq__timer *timer)
 {
-    if (!timer->loop)
+    struct fake_timer *w = timer_watcher(timer);
+    if (!w->loop)
         return;
-    must_live(timer->loop);
-    evpq__node_unlink(&timer_watcher(timer)->node);
-    timer->loop = NULL;
+    must_live(w->loop);
+    evpq__node_unlink(&w->node);
+    w->loop = NULL;
+}
+
+bool evpq__timer_runs(const struct evpq__timer *timer)
+{
+    return ((const struct fake_timer *)(const void *)&timer->watcher)->loop != NULL;
 }
 
 /* Sockets */
@@ -397,7 +404,7 @@ static struct evpq__timer *next_due(struct evpq__loop *loop)
 {
     for (struct evpq__node *n = evpq__list_first(&timers); n; n = evpq__list_next(&timers, n)) {
         struct fake_timer *w = evpq__container_of(n, struct fake_timer, node);
-        if (w->timer->loop == loop && w->round < the_round && w->at_us <= now_us)
+        if (w->loop == loop && w->round < the_round && w->at_us <= now_us)
             return w->timer;
     }
     return NULL;

@@ -326,6 +326,18 @@ static void what_was_rolled_back_may_when_the_reason_passes(void **state)
     }
 }
 
+static void a_text_may_come_later_than_its_code(void **state)
+{
+    (void)state;
+    err = (struct evpq_error){.code = EVPQ_ETIMEOUT, .fate = EVPQ_UNKNOWN};
+    evpq__error_explain(&err, "after %d ms", 5);
+    assert_int_equal(err.code, EVPQ_ETIMEOUT);
+    assert_int_equal(evpq_error_fate(&err), EVPQ_UNKNOWN);
+    assert_string_equal(evpq_error_message(&err), "after 5 ms");
+    evpq__error_explain(&err, "another"); /* it has one */
+    assert_string_equal(evpq_error_message(&err), "after 5 ms");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -351,6 +363,7 @@ int main(void)
         TEST(what_stays_as_it_is_may_not),
         TEST(what_is_unknown_may_not),
         TEST(what_was_rolled_back_may_when_the_reason_passes),
+        TEST(a_text_may_come_later_than_its_code),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

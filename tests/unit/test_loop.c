@@ -357,6 +357,40 @@ static void a_timer_may_free_the_loop(void **state)
     assert_null(loop);
 }
 
+/* Each takes a millisecond. */
+static int crowd_ran;
+
+static void crowd_run(struct evpq__task *task)
+{
+    (void)task;
+    crowd_ran++;
+    sleep_ms(1);
+}
+
+static void a_crowd_of_tasks_lets_the_loop_look_around(void **state)
+{
+    (void)state;
+    enum { CROWD = 200 };
+    static struct evpq__task crowd[CROWD];
+    crowd_ran = 0;
+    for (int i = 0; i < CROWD; i++) {
+        evpq__task_init(&crowd[i], crowd_run);
+        evpq__loop_post(loop, EVPQ__SOON, &crowd[i]);
+    }
+    post(&a, EVPQ__SOON);
+    post(&b, EVPQ__FLUSH);
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_in_range(crowd_ran, 1, CROWD - 1);
+    for (int i = 0; i < CROWD; i++) /* the first of them, and no other */
+        assert_int_equal(evpq__task_posted(&crowd[i]), i >= crowd_ran);
+    assert_string_equal(events, "b"); /* the other phase has its turn */
+    evpq__loop_unpost(loop, &crowd[CROWD - 1]);
+    a.last = true;
+    ev_run(ev, 0); /* it does not block before the end of them */
+    assert_string_equal(events, "ba");
+    assert_int_equal(crowd_ran, CROWD - 1);
+}
+
 /* Other threads */
 
 enum { SENDERS = 4, SENT_EACH = 2500 };
@@ -460,7 +494,7 @@ static void a_timer_started_after_long_work_does_not_fire_early(void **state)
     post(&a, EVPQ__SOON);
     ev_run(ev, 0);
     assert_true(fired_at >= late_due);
-    assert_null(late.loop);
+    assert_false(evpq__timer_runs(&late));
 }
 
 static void a_moment_in_the_past_is_now(void **state)
@@ -469,7 +503,7 @@ static void a_moment_in_the_past_is_now(void **state)
     evpq__timer_init(&late, on_fire);
     evpq__timer_start(loop, &late, 0);
     ev_run(ev, EVRUN_ONCE);
-    assert_null(late.loop);
+    assert_false(evpq__timer_runs(&late));
 }
 
 static void a_timer_without_a_deadline_does_not_run(void **state)
@@ -478,7 +512,7 @@ static void a_timer_without_a_deadline_does_not_run(void **state)
     evpq__timer_init(&late, on_fire);
     evpq__timer_start(loop, &late, evpq__loop_now(loop));
     evpq__timer_start(loop, &late, EVPQ__NO_DEADLINE);
-    assert_null(late.loop);
+    assert_false(evpq__timer_runs(&late));
     fired_at = 0;
     ev_run(ev, EVRUN_NOWAIT);
     assert_int_equal(fired_at, 0);
@@ -614,7 +648,7 @@ static void no_memory_for_a_loop_is_no_loop(void **state)
     assert_null(evpq__loop_new_own());
 }
 
-#define test(name)       cmocka_unit_test_setup_teardown(name, begin, end)
+#define test(name) cmocka_unit_test_setup_teardown(name, begin, end)
 static void count_task(struct evpq__task *task)
 {
     (void)task;
@@ -664,6 +698,7 @@ int main(void)
         test_tasks(a_task_may_run_the_loop),
         test_tasks(what_is_posted_after_a_nested_run_is_run_too),
         test_tasks(the_loop_may_be_freed_inside_a_nested_run),
+        test_tasks(a_crowd_of_tasks_lets_the_loop_look_around),
         test(a_timer_may_free_the_loop),
         test(what_other_threads_send_arrives_once),
         test_tasks(a_sent_task_wakes_a_loop_that_blocks),

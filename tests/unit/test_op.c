@@ -266,6 +266,27 @@ static void a_finish_in_the_turn_of_the_deadline_wins(void **state)
     assert_int_equal(seen.delivered_code, EVPQ_OK);
 }
 
+/* Its connection was lost before its caller was told. */
+static void what_has_finished_may_wait_again_until_it_is_told(void **state)
+{
+    (void)state;
+    start(1000);
+    evpq__op_sent(&seen.op);
+    evpq__op_again(&seen.op); /* what was sent, too: with its deadline */
+    assert_int_equal(fake_timers(), 1);
+    evpq__op_finish(&seen.op);
+    evpq__op_again(&seen.op);
+    fake_settle();
+    assert_int_equal(seen.deliveries, 0);
+    assert_int_equal(fake_timers(), 0);
+    evpq__op_limit(&seen.op, EVPQ__NO_DEADLINE);
+    fake_advance(999);
+    assert_int_equal(seen.deliveries, 0);
+    fake_advance(1);
+    assert_int_equal(seen.stopped_why, EVPQ_ETIMEOUT);
+    assert_int_equal(seen.deliveries, 1);
+}
+
 static void the_error_goes_with_the_operation(void **state)
 {
     (void)state;
@@ -298,6 +319,7 @@ int main(void)
         test(the_memory_stays_for_who_still_points_here),
         test(a_discarded_one_never_calls_back),
         test(a_finish_in_the_turn_of_the_deadline_wins),
+        test(what_has_finished_may_wait_again_until_it_is_told),
         test(the_error_goes_with_the_operation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
