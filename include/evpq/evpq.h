@@ -85,6 +85,7 @@
 #include <evpq/query.h>
 #include <evpq/queue.h>
 #include <evpq/result.h>
+#include <evpq/router.h>
 #include <evpq/scan.h>
 #include <evpq/semaphore.h>
 #include <evpq/trace.h>

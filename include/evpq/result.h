@@ -108,6 +108,10 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_result_timestamptz(const evpq_result *result, 
 /** `date` as days since 1970-01-01, or EVPQ_DATE_*INFINITY. */
 EVPQ_API EVPQ_MUST_CHECK int evpq_result_date(const evpq_result *result, uint32_t row,
                                               uint32_t column, int32_t *out);
+/** `pg_lsn`: a place in the write-ahead log, in bytes from its start. "16/B374D848" is
+ * 0x16B374D848. */
+EVPQ_API EVPQ_MUST_CHECK int evpq_result_lsn(const evpq_result *result, uint32_t row,
+                                             uint32_t column, uint64_t *out);
 /**
  * `numeric` as decimal text, exactly as the server would write it.
  *

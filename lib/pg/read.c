@@ -109,6 +109,19 @@ int evpq_result_bool(const evpq_result *result, uint32_t row, uint32_t column, b
     return EVPQ_OK;
 }
 
+int evpq_result_lsn(const evpq_result *result, uint32_t row, uint32_t column, uint64_t *out)
+{
+    struct cell cell;
+    int64_t value;
+    int rc = find(&cell, result, row, column, out, TYPES(EVPQ__OID_LSN));
+    if (rc)
+        return rc;
+    if (cell.length != 8 || !evpq__read_int(cell.data, cell.length, &value))
+        return EVPQ_ETYPE;
+    *out = (uint64_t)value;
+    return EVPQ_OK;
+}
+
 int evpq_result_float8(const evpq_result *result, uint32_t row, uint32_t column, double *out)
 {
     struct cell cell;

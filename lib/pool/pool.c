@@ -367,7 +367,10 @@ void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
 void evpq__pool_queue(struct evpq__waiter *waiter)
 {
     struct evpq_pool *pool = waiter->pool;
-    evpq__list_push_back(&pool->waiters, &waiter->op.node);
+    if (waiter->first)
+        evpq__list_push_front(&pool->waiters, &waiter->op.node);
+    else
+        evpq__list_push_back(&pool->waiters, &waiter->op.node);
     pool->waiting++;
     evpq__pool_settle(pool);
     if (!waiter->slot && !evpq__op_finished(&waiter->op))

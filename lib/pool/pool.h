@@ -15,8 +15,8 @@
 #include "base/op.h"
 #include "pg/conn.h"
 #include "pool/codel.h"
-#include "pool/memo.h"
 #include "pool/gate.h"
+#include "pool/memo.h"
 #include "pool/trace.h"
 
 /* State is membership: a slot is on the list of its state, and slot_move() is the only mover. */
@@ -126,6 +126,7 @@ struct evpq__waiter {
     int64_t started_us, waits_since_us;
     const char *tag;                              /* NULL when it has none */
     bool shares;                                  /* it may run beside others */
+    bool first;                                   /* it waits before all others */
     void (*granted)(struct evpq__waiter *waiter); /* slot is set */
 };
 
@@ -259,6 +260,10 @@ bool evpq__upkeep_outdated(const struct evpq__slot *slot, int64_t now_us);
  * closes lets finish. */
 int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *query, bool goes_on,
                      evpq_result_fn *on_result, void *user);
+/* A question of ours about the server, which must not wait for as long as users do: before all who
+ * wait, past the limits, for all of its time. */
+int evpq__pool_ask(evpq_op **out, struct evpq_pool *pool, const evpq_query *query,
+                   evpq_result_fn *on_result, void *user);
 
 /* lease.c */
 

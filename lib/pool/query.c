@@ -233,6 +233,20 @@ int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *qu
     return EVPQ_OK;
 }
 
+int evpq__pool_ask(evpq_op **out, struct evpq_pool *pool, const evpq_query *query,
+                   evpq_result_fn *on_result, void *user)
+{
+    if (pool->state != EVPQ__POOL_OPEN)
+        return EVPQ_ECLOSED;
+    struct query *q = query_new(pool, query, query->tag, on_result, user);
+    if (!q)
+        return EVPQ_ENOMEM;
+    q->waiter.first = true;
+    evpq__pool_enter(pool, &q->waiter, &query_class, query->timeout_ms, query->timeout_ms);
+    *out = &q->waiter.op;
+    return EVPQ_OK;
+}
+
 int evpq_pool_query(evpq_op **out, evpq_pool *pool, const evpq_query *query,
                     evpq_result_fn *on_result, void *user)
 {

@@ -73,6 +73,8 @@ static void check_others(const struct value *v)
     READ(v, float8, double, f8);
     READ(v, timestamptz, int64_t, timestamp);
     READ(v, date, int32_t, date);
+    READ(v, lsn, uint64_t, lsn);
+    CHECK(!lsn_good || v->length == 8);
     if (boolean_good)
         check_same(v, evpq_bool(boolean == 1));
     if (f4_good)

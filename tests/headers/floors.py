@@ -10,7 +10,7 @@ import sys
 
 from tap import Tap
 
-FLOORS = ["base", "flow", "pg", "pool", "session", "page", "await"]
+FLOORS = ["base", "flow", "pg", "pool", "session", "route", "page", "await"]
 
 # The floor that each public header tells of. evpq.h is the roof.
 PUBLIC = {
@@ -18,6 +18,7 @@ PUBLIC = {
     "limiter.h": "flow", "semaphore.h": "flow", "group.h": "flow", "queue.h": "flow",
     "value.h": "pg", "query.h": "pg", "result.h": "pg",
     "pool.h": "pool", "limits.h": "pool", "trace.h": "pool",
+    "router.h": "route",
     "pager.h": "page",
     "scan.h": "page",
     "await.h": "await",

@@ -80,7 +80,8 @@ static void readers_read_what_the_server_has(void **state)
                           "'00112233-4455-6677-8899-aabbccddeeff'::uuid, "
                           "'2000-01-01 00:00:00.000001+00'::timestamptz, '1970-01-02'::date, "
                           "-123456789.000100::numeric, '{\"a\": [1]}'::jsonb, "
-                          "'{1,2,3}'::int8[], '{a,NULL}'::text[], NULL::int4"));
+                          "'{1,2,3}'::int8[], '{a,NULL}'::text[], NULL::int4, "
+                          "'16/B374D848'::pg_lsn"));
     assert_int_equal(o.code, EVPQ_OK);
     bool b;
     int16_t i2;
@@ -129,12 +130,15 @@ static void readers_read_what_the_server_has(void **state)
     assert_null(texts[1].data);
     assert_int_equal(evpq_result_int4(o.result, 0, 15, &i4), EVPQ_NULL);
     assert_true(evpq_result_is_null(o.result, 0, 15));
+    uint64_t lsn;
+    assert_int_equal(evpq_result_lsn(o.result, 0, 16, &lsn), EVPQ_OK);
+    assert_true(lsn == UINT64_C(0x16B374D848));
 
     /* The wrong type, a value that does not fit, a row and a column that are not there. */
     assert_int_equal(evpq_result_text(o.result, 0, 3, &text), EVPQ_ETYPE);
     assert_int_equal(evpq_result_int8(o.result, 0, 6, &i8), EVPQ_ETYPE);
     assert_int_equal(evpq_result_int8(o.result, 1, 3, &i8), EVPQ_EINVALID);
-    assert_int_equal(evpq_result_int8(o.result, 0, 16, &i8), EVPQ_EINVALID);
+    assert_int_equal(evpq_result_int8(o.result, 0, 17, &i8), EVPQ_EINVALID);
     assert_int_equal(evpq_result_int8(o.result, 0, 3, NULL), EVPQ_EINVALID);
     outcome_clear(&o);
     live_close(&live);

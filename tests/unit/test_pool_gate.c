@@ -183,6 +183,38 @@ static void any_allocation_may_fail(void **state)
     assert_true(n > 15);
 }
 
+static evpq_code answered;
+
+static void on_answer(evpq_result *result, const evpq_error *err, void *user)
+{
+    (void)result, (void)user;
+    answered = evpq_error_code(err);
+    assert_int_equal(c[1].calls, 0);
+}
+
+static void a_question_of_evpq_waits_before_all_and_for_no_limit(void **state)
+{
+    (void)state;
+    evpq_op *op;
+    answered = NOT_CALLED_BACK;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 1, .max_waiters = 2));
+    story_acquire(&c[0], 0);
+    fake_settle();
+    for (int i = 1; i < 3; i++)
+        assert_int_equal(ask(&c[i], NULL, 5000), EVPQ_OK);
+    limit(EVPQ_POOL_LIMITS(.rate = 1, .window_ms = 60000));
+    assert_int_equal(ask(&c[3], NULL, 100), EVPQ_EOVERLOADED);
+    const evpq_query *question = EVPQ_QUERY("SELECT 2", .timeout_ms = 900);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(evpq__pool_ask(&op, pool, question, on_answer, NULL), EVPQ_OK);
+    fake_advance(800); /* more than half of its time */
+    assert_int_equal(answered, NOT_CALLED_BACK);
+    story_release(&c[0]);
+    fake_settle();
+    assert_int_equal(answered, EVPQ_OK);
+    assert_int_equal(c[1].code, EVPQ_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +224,7 @@ int main(void)
         story_test(cancel_at_every_moment_gives_the_permits_back),
         story_test(a_pool_that_closes_lets_the_gated_finish),
         story_test(limits_change_and_nonsense_is_refused),
+        story_test(a_question_of_evpq_waits_before_all_and_for_no_limit),
         story_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

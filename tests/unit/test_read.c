@@ -38,6 +38,7 @@ union out {
     int16_t int2;
     int32_t int4;
     int64_t int8;
+    uint64_t lsn;
     float float4;
     double float8;
     evpq_text_view text;
@@ -58,6 +59,7 @@ FIXED_READER(float8, float8)
 FIXED_READER(text, text)
 FIXED_READER(timestamptz, int8)
 FIXED_READER(date, int4)
+FIXED_READER(lsn, lsn)
 
 static int read_uuid(const evpq_result *r, uint32_t row, uint32_t column, union out *out)
 {
@@ -120,6 +122,7 @@ static const struct {
     {read_uuid, EVPQ__OID_UUID, "a0eebc999c0b4ef8bb6d6bb9bd380a11"},
     {read_timestamptz, EVPQ__OID_TIMESTAMPTZ, "0000000000000001"},
     {read_date, EVPQ__OID_DATE, "00000001"},
+    {read_lsn, EVPQ__OID_LSN, "00000016b374d848"},
     {read_numeric, EVPQ__OID_NUMERIC, "0002 0000 0000 0002 000c 1388"},
     {read_int8_array, EVPQ__OID_INT8_ARRAY,
      "00000001 00000000 00000014 00000001 00000001 00000008 0000000000000001"},
