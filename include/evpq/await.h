@@ -30,10 +30,10 @@
  * cancelled, and this and each later wait return EVPQ_ECANCELED, EVPQ_ETIMEOUT or
  * EVPQ_ECLOSED at once, so that it can clean up and return.
  *
- * Stacks have a fixed size, with a page below that cannot be touched: an overrun
- * is SIGSEGV there, and nothing is overwritten. A coroutine that waits with less
- * than 4 kB left is aborted with a message. A thread may run many loops, each with
- * its own evpq_await.
+ * Stacks have a fixed size, with 64 kB below that cannot be touched: an overrun is
+ * SIGSEGV there, and nothing is overwritten; evpq_await_report_overruns() makes it
+ * say so. A coroutine that waits with less than 4 kB left is aborted with a message.
+ * A thread may run many loops, each with its own evpq_await.
  */
 
 #include <evpq/group.h>
@@ -108,6 +108,21 @@ EVPQ_API uint32_t evpq_await_count(const evpq_await *await);
  * @param on_closed  may be NULL; when the last of them has returned
  */
 EVPQ_API void evpq_await_close(evpq_await *await, evpq_closed_fn *on_closed, void *user);
+
+/**
+ * Let an overrun of a stack be told: "a coroutine has overrun its stack" on stderr, then abort().
+ *
+ * Only for who asks, for it is the one exception to promise 12 of evpq.h. A stack that is full has
+ * no room for telling, so this installs a handler of SIGSEGV for the process, once, and an
+ * alternate signal stack for this thread, where it has none, until the thread ends. Every other
+ * fault goes to the handler that was there before, or ends the program as if there were none. A
+ * handler that is installed later takes its place. The library must not be unloaded any more.
+ *
+ * Call it in each thread that runs coroutines, before they do.
+ *
+ * @return EVPQ_OK; EVPQ_ENOMEM
+ */
+EVPQ_API EVPQ_MUST_CHECK int evpq_await_report_overruns(void);
 
 /**
  * Waiting

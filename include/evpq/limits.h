@@ -7,17 +7,25 @@
  * Limits of a pool
  * ================
  *
- * A rate and a concurrency for the statements of a pool, or for those with one
- * tag: a tenant, a kind of work. Each is a limiter (limiter.h) and a semaphore
- * (semaphore.h) that evpq puts in front of the queue for connections, within the
- * deadline of the statement:
+ * A rate and a concurrency for the statements and leases of a pool, or for those
+ * with one tag: a tenant, a kind of work. Each is a limiter (limiter.h) and a
+ * semaphore (semaphore.h) that evpq puts in front of the queue for connections,
+ * within the deadline of the operation:
  *
  *     evpq_pool_limit(pool, EVPQ_POOL_LIMITS(.tag = "reports", .max_concurrent = 2));
  *     evpq_pool_limit(pool, EVPQ_POOL_LIMITS(.rate = 100, .window_ms = 60000));
  *
  * A statement passes the limits of its tag, then those of the pool. What the rate
- * does not allow in time ends with EVPQ_ELIMITED, *not sent*. They hold for
- * evpq_pool_query() and for pages, not for leases and what runs on them.
+ * does not allow in time ends with EVPQ_ELIMITED, *not sent*. So does
+ * evpq_pool_acquire(), by the tag of the lease: it counts once for the rate, and is
+ * one of max_concurrent until evpq_lease_release(); what runs on a lease passes no
+ * limit of its own. Who holds a lease and asks the pool for more needs a
+ * max_concurrent, as a max_size, that has room for both.
+ *
+ * Pages are statements without a tag. Cursor walks and scans run on leases: one
+ * with the tag "evpq cursor", or one for each of its connections with the tag "evpq
+ * scan"; a pager that asks the catalogs for its order does so on one for a moment,
+ * "order of pages".
  */
 
 #include <evpq/pool.h>
@@ -28,14 +36,14 @@ EVPQ_BEGIN_DECLS
 typedef struct evpq_pool_limits {
     /** sizeof(evpq_pool_limits); EVPQ_POOL_LIMITS() sets it. */
     size_t size;
-    /** Of the statements with exactly this tag; NULL: of all of the pool. At most 63 bytes. */
+    /** Of what has exactly this tag; NULL: of all of the pool. At most 63 bytes. */
     const char *tag;
-    /** Statements in any window of window_ms. 0: as many as come. */
+    /** Statements and leases in any window of window_ms. 0: as many as come. */
     uint32_t rate;
     /** Must be set with rate, and only then. */
     uint32_t window_ms;
-    /** Statements at once, from the queue for connections to the end of cleaning up. 0: as many as
-     * come. */
+    /** At once: statements from the queue for connections to the end of cleaning up, leases until
+     * they are released. 0: as many as come. */
     uint32_t max_concurrent;
 } evpq_pool_limits;
 
@@ -44,7 +52,7 @@ typedef struct evpq_pool_limits {
     (&(const evpq_pool_limits){.size = sizeof(evpq_pool_limits), __VA_ARGS__})
 
 /**
- * Limit the statements of a pool, or those of a tag. A second call for the same tag changes the
+ * Limit a pool, or what has a tag. A second call for the same tag changes the
  * numbers; what has no limit so far gets none by it, and what has one keeps one.
  *
  * @return EVPQ_OK; EVPQ_EINVALID: no limit at all, a rate without a window or a window without a

@@ -293,7 +293,7 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pool_query(evpq_op **out, evpq_pool *pool,
  *
  * @return EVPQ_OK; EVPQ_EINVALID; EVPQ_ENOMEM; EVPQ_ECLOSED; EVPQ_EOVERLOADED.
  *         Everything else reaches on_acquired: EVPQ_ETIMEOUT, EVPQ_ECANCELED, EVPQ_ECLOSED,
- * EVPQ_ECONNECT.
+ * EVPQ_ECONNECT; and EVPQ_ELIMITED, EVPQ_EOVERLOADED where the pool has limits (limits.h).
  */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pool_acquire(evpq_op **out, evpq_pool *pool,
                                                const evpq_acquire_options *options,

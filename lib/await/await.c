@@ -12,7 +12,6 @@
  */
 #include <evpq/await.h>
 
-#include <assert.h>
 #include <ev.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,8 +154,8 @@ static void enter(struct evpq_coroutine *co)
 {
     struct evpq_await *await = co->await;
     struct evpq_coroutine *before = await->running;
-    assert((co->state == COROUTINE_READY || co->state == COROUTINE_WAITING) &&
-           "evpq_await: a coroutine is told of an operation that it does not wait for");
+    if (co->state != COROUTINE_READY && co->state != COROUTINE_WAITING)
+        fiber_abort("a coroutine is told of an operation that it does not wait for");
     co->op = NULL;
     co->state = COROUTINE_RUNNING;
     await->running = co;
@@ -172,8 +171,8 @@ static void enter(struct evpq_coroutine *co)
 /* Returns the code of what it has waited for. */
 static int leave(struct evpq_coroutine *co, evpq_op *op)
 {
-    assert(fiber_room(&co->fiber) > RED_ZONE &&
-           "evpq_await: a coroutine has all but overrun its stack; raise stack_size");
+    if (fiber_room(&co->fiber) <= RED_ZONE)
+        fiber_abort("a coroutine has all but overrun its stack; raise stack_size");
     co->op = op;
     co->state = COROUTINE_WAITING;
     fiber_leave(&co->fiber, false);

@@ -5,37 +5,39 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "await/checkers.h"
 
-static size_t page_size(void)
-{
-    return (size_t)sysconf(_SC_PAGESIZE);
-}
+/* More than a page: a function with a large frame would step over that. It takes no memory. A
+ * multiple of all page sizes in use. */
+enum { GUARD = 65536 };
+
+/* The fiber that runs, for signal handlers: memory that is there before the thread begins. */
+static _Thread_local struct fiber *running __attribute__((tls_model("initial-exec")));
 
 char *fiber_stack_new(size_t size, unsigned *id)
 {
-    size_t guard = page_size();
-    char *memory = mmap(NULL, guard + size, PROT_NONE,
+    char *memory = mmap(NULL, GUARD + size, PROT_NONE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return NULL;
-    if (mprotect(memory + guard, size, PROT_READ | PROT_WRITE) != 0) {
-        munmap(memory, guard + size);
+    if (mprotect(memory + GUARD, size, PROT_READ | PROT_WRITE) != 0) {
+        munmap(memory, GUARD + size);
         return NULL;
     }
-    *id = (unsigned)VALGRIND_STACK_REGISTER(memory + guard, memory + guard + size);
-    return memory + guard;
+    *id = (unsigned)VALGRIND_STACK_REGISTER(memory + GUARD, memory + GUARD + size);
+    return memory + GUARD;
 }
 
 void fiber_stack_free(char *stack, size_t size, unsigned id)
 {
-    size_t guard = page_size();
     VALGRIND_STACK_DEREGISTER(id);
     ASAN_UNPOISON_MEMORY_REGION(stack, size);
-    munmap(stack - guard, guard + size);
+    munmap(stack - GUARD, GUARD + size);
 }
 
 /* makecontext() hands over ints only. */
@@ -65,6 +67,8 @@ void fiber_init(struct fiber *fiber, char *stack, size_t size, void (*run)(struc
 
 void fiber_enter(struct fiber *fiber)
 {
+    struct fiber *const before = running;
+    running = fiber;
     __sanitizer_start_switch_fiber(&fiber->back_fake_stack, fiber->stack, fiber->size);
     if (_setjmp(fiber->back) == 0) {
         if (fiber->begun)
@@ -73,6 +77,7 @@ void fiber_enter(struct fiber *fiber)
         setcontext(&fiber->begin);
     }
     __sanitizer_finish_switch_fiber(fiber->back_fake_stack, NULL, NULL);
+    running = before;
 }
 
 void fiber_leave(struct fiber *fiber, _Bool for_good)
@@ -86,5 +91,23 @@ void fiber_leave(struct fiber *fiber, _Bool for_good)
 
 size_t fiber_room(const struct fiber *fiber)
 {
-    return (size_t)((uintptr_t)__builtin_frame_address(0) - (uintptr_t)fiber->stack);
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0), lowest = (uintptr_t)fiber->stack;
+    return here > lowest ? (size_t)(here - lowest) : 0;
+}
+
+_Bool fiber_overrun(const void *address)
+{
+    uintptr_t lowest = running ? (uintptr_t)running->stack : 0;
+    return running && (uintptr_t)address < lowest && (uintptr_t)address >= lowest - GUARD;
+}
+
+void fiber_abort(const char *why)
+{
+    static const char who[] = "evpq_await: ";
+    struct iovec text[] = {{(void *)(uintptr_t)who, sizeof(who) - 1},
+                           {(void *)(uintptr_t)why, strlen(why)},
+                           {(void *)(uintptr_t) "\n", 1}};
+    ssize_t written = writev(STDERR_FILENO, text, 3);
+    (void)written;
+    abort();
 }

@@ -29,7 +29,7 @@ struct fiber {
     void (*run)(struct fiber *fiber); /* must end with fiber_leave(fiber, true) */
 };
 
-/* Memory for a fiber's stack with a guard page below; NULL without. `id` is valgrind's. */
+/* Memory for a fiber's stack with a guard below; NULL without. `id` is valgrind's. */
 char *fiber_stack_new(size_t size, unsigned *id);
 void fiber_stack_free(char *stack, size_t size, unsigned id);
 
@@ -40,5 +40,9 @@ void fiber_enter(struct fiber *fiber);
 void fiber_leave(struct fiber *fiber, _Bool for_good);
 /* From inside: bytes of the stack that are left. */
 size_t fiber_room(const struct fiber *fiber);
+/* Is this in the guard of the fiber that runs in this thread? From a signal handler. */
+_Bool fiber_overrun(const void *address);
+/* Says why on stderr, and aborts; in whatever build, from a signal handler too. */
+_Noreturn void fiber_abort(const char *why);
 
 #endif /* EVPQ_LIB_AWAIT_FIBER_H */

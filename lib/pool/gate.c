@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- *   evpq_pool_query ---> gate of the tag ---> gate of the pool ---> queue
- *                        rate, then concurrency, each
+ *   evpq_pool_query,     gate of the tag ---> gate of the pool ---> queue
+ *   evpq_pool_acquire -> rate, then concurrency, each
  *
  * A pass waits in one step at a time, with an operation of its own, whose
- * callback may come after the statement has been stopped: then the pass belongs
+ * callback may come after who passes has been stopped: then the pass belongs
  * to that callback alone.
  */
 #include "pool/gate.h"
@@ -27,7 +27,7 @@ struct evpq__gate {
 };
 
 struct evpq__pass {
-    struct evpq__waiter *waiter; /* NULL: its statement was stopped */
+    struct evpq__waiter *waiter; /* NULL: it was stopped */
     struct evpq_op *waits;       /* the step it is in, or NULL */
     struct evpq__gate *gates[MOST_GATES];
     unsigned step;                /* 2 * gate, + 1 for its semaphore */

@@ -10,7 +10,7 @@
 
 struct evpq__waiter;
 
-/* The way of one statement through the gates of its pool. */
+/* The way of a statement, or of a lease, through the gates of its pool. */
 struct evpq__pass;
 
 /* NULL, and EVPQ_OK, when no gate is in its way; EVPQ_ENOMEM. */
@@ -20,7 +20,7 @@ int evpq__pass_new(struct evpq__pass **out, const struct evpq_pool *pool, const 
 void evpq__pass_begin(struct evpq__waiter *waiter);
 /* It is stopped. False when it is not in a gate any more; else its error is set. */
 bool evpq__pass_leave(struct evpq__waiter *waiter, evpq_code why);
-/* The statement is gone; NULL is allowed. */
+/* The statement is gone, the lease released: what it held is given back. NULL is allowed. */
 void evpq__pass_end(struct evpq__pass *pass);
 
 /* Of a pool that is closed; nobody passes. */

@@ -47,6 +47,8 @@ static void acquire_deliver(struct evpq_op *op)
         lease = a->lease;
         a->lease = NULL;
         lease->granted = NULL;
+        lease->pass = a->waiter.pass;
+        a->waiter.pass = NULL;
         /* Granted, and the pool was closed before anybody was told. */
         if (!lease->slot) {
             evpq__error_set(&op->error, EVPQ_ECLOSED, EVPQ_NOT_SENT, "the pool was closed");
@@ -62,6 +64,7 @@ static void acquire_deliver(struct evpq_op *op)
 static void acquire_destroy(struct evpq_op *op)
 {
     struct acquire *a = of_op(op);
+    evpq__pass_end(a->waiter.pass);
     evpq__pool_op_gone(a->waiter.pool);
     evpq__free(a->lease);
     evpq__free(a);
@@ -80,10 +83,14 @@ int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, const evpq_acquire_options
     int refused = evpq__pool_admit(pool);
     if (refused)
         return refused;
+    struct evpq__pass *pass = NULL;
+    if (pool->gates && evpq__pass_new(&pass, pool, complete.tag) != EVPQ_OK)
+        return EVPQ_ENOMEM;
     struct acquire *a = evpq__alloc(sizeof(*a));
     struct evpq_lease *lease = a ? evpq__alloc(sizeof(*lease)) : NULL;
     if (!lease) {
         evpq__free(a);
+        evpq__pass_end(pass);
         return EVPQ_ENOMEM;
     }
     evpq__node_init(&lease->node);
@@ -95,6 +102,7 @@ int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, const evpq_acquire_options
     a->on_acquired = on_acquired;
     a->user = user;
     a->waiter.granted = acquire_granted;
+    a->waiter.pass = pass;
     uint32_t timeout_ms = complete.timeout_ms;
     if (timeout_ms == 0)
         timeout_ms = pool->options.acquire_timeout_ms;
@@ -146,6 +154,7 @@ void evpq_lease_release(evpq_lease *lease)
     evpq__lease_stop_queries(lease, EVPQ_ECANCELED);
     evpq__lease_detach(lease);
     evpq__node_unlink(&lease->node);
+    evpq__pass_end(lease->pass);
     evpq__free(lease);
     if (slot)
         evpq__pool_give_back(slot);

@@ -80,7 +80,7 @@ struct evpq_pool {
     uint32_t slot_count[EVPQ__SLOT_STATES];
     struct evpq__list waiters; /* operations, FIFO */
     uint32_t waiting;
-    struct evpq__list gated;   /* queries that wait for a limit; none of the rest knows them */
+    struct evpq__list gated;   /* who waits for a limit; none of the rest knows them */
     struct evpq__gate *gates;  /* NULL: no limits */
     struct evpq__list running; /* queries of the pool that have a slot */
     /* Shared slots with n users, at n - 1, as long as n is less than pipeline_depth; none below
@@ -137,6 +137,7 @@ struct evpq_lease {
     struct evpq__slot *slot;   /* NULL when its connection is gone */
     struct evpq__list queries; /* operations, in the order of their calls */
     uint32_t query_count;
+    struct evpq__pass *pass;      /* what it holds of the pool's limits, or NULL */
     struct evpq__waiter *granted; /* who asked for it and was not told yet, or NULL */
     int64_t since_us;
     bool overdue; /* and told so */

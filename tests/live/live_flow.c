@@ -224,12 +224,85 @@ static void the_first_failure_cancels_statements_on_the_server(void **state)
         outcome_clear(&slow[i]);
 }
 
+/* Limits of the pool */
+
+enum { ROWS = 50 };
+
+static struct {
+    evpq_pager *pager;
+    evpq_scan *scan;
+    int rows;
+    evpq_code code;
+    bool over;
+} walk;
+
+static void on_walk(evpq_page *page, const evpq_error *err, void *user)
+{
+    walk.code = evpq_error_code(err);
+    walk.rows += (int)evpq_page_rows(page);
+    walk.over = !page || !evpq_page_has_next(page) ||
+                (walk.pager ? evpq_pager_next(NULL, walk.pager, on_walk, user)
+                            : evpq_scan_next(NULL, walk.scan, on_walk, user)) != EVPQ_OK;
+}
+
+static bool walk_over(struct live *l, void *arg)
+{
+    (void)l, (void)arg;
+    return walk.over;
+}
+
+static void run_sql(const char *sql)
+{
+    struct outcome outcome = {0};
+    live_query(&live, &outcome, EVPQ_QUERY(sql));
+    assert_int_equal(outcome.code, EVPQ_OK);
+    outcome_clear(&outcome);
+}
+
+/* With room for one at a time, what they do besides must not wait for itself: the proof of an
+ * order, the connections of a scan. */
+static void pages_cursors_and_scans_pass_the_limits_of_the_pool(void **state)
+{
+    (void)state;
+    static const char sql[] = "SELECT id FROM evpq_flow";
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 4, .acquire_timeout_ms = 2000));
+    run_sql("DROP TABLE IF EXISTS evpq_flow");
+    run_sql("CREATE TABLE evpq_flow AS SELECT generate_series(1, 50)::int8 AS id");
+    run_sql("ALTER TABLE evpq_flow ADD PRIMARY KEY (id)");
+    assert_int_equal(evpq_pool_limit(live.pool, EVPQ_POOL_LIMITS(.max_concurrent = 1)), EVPQ_OK);
+    for (int kind = 0; kind < 3; kind++) {
+        memset(&walk, 0, sizeof(walk));
+        if (kind < 2)
+            assert_int_equal(
+                evpq_pager_open(
+                    &walk.pager, live.pool,
+                    EVPQ_PAGER_OPTIONS(.sql = sql, .order_by = "id", .page_size = 10,
+                                       .mode = kind ? EVPQ_PAGES_CURSOR : EVPQ_PAGES_KEYSET)),
+                EVPQ_OK);
+        else
+            assert_int_equal(evpq_scan_open(&walk.scan, live.pool,
+                                            EVPQ_SCAN_OPTIONS(.sql = sql, .order_by = "id",
+                                                              .page_size = 10, .workers = 3)),
+                             EVPQ_OK);
+        assert_int_equal(walk.pager ? evpq_pager_next(NULL, walk.pager, on_walk, NULL)
+                                    : evpq_scan_next(NULL, walk.scan, on_walk, NULL),
+                         EVPQ_OK);
+        live_until(&live, walk_over, NULL, 30 * live_slow());
+        evpq_pager_close(walk.pager);
+        evpq_scan_close(walk.scan);
+        assert_int_equal(walk.code, EVPQ_OK);
+        assert_int_equal(walk.rows, ROWS);
+    }
+    run_sql("DROP TABLE evpq_flow");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(the_chain_keeps_its_goodput_under_overload, end),
         cmocka_unit_test_teardown(a_group_gathers_operations_of_all_kinds, end),
         cmocka_unit_test_teardown(the_first_failure_cancels_statements_on_the_server, end),
+        cmocka_unit_test_teardown(pages_cursors_and_scans_pass_the_limits_of_the_pool, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

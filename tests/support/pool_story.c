@@ -130,12 +130,18 @@ int story_ask(struct call *call, const char *sql, uint32_t timeout_ms)
     return story_ask_with(call, EVPQ_QUERY(sql, .timeout_ms = timeout_ms));
 }
 
-int story_acquire(struct call *call, uint32_t timeout_ms)
+int story_acquire_tagged(struct call *call, const char *tag, uint32_t timeout_ms)
 {
     forget(call);
-    return started(call, evpq_pool_acquire(&call->op, pool,
-                                           EVPQ_ACQUIRE_OPTIONS(.timeout_ms = timeout_ms),
-                                           on_acquired, call));
+    return started(call,
+                   evpq_pool_acquire(&call->op, pool,
+                                     EVPQ_ACQUIRE_OPTIONS(.timeout_ms = timeout_ms, .tag = tag),
+                                     on_acquired, call));
+}
+
+int story_acquire(struct call *call, uint32_t timeout_ms)
+{
+    return story_acquire_tagged(call, NULL, timeout_ms);
 }
 
 int story_lease_ask(struct call *call, evpq_lease *lease, const char *sql, uint32_t timeout_ms)

@@ -55,6 +55,7 @@ void story_open_ok(const evpq_pool_options *options);
 int story_ask(struct call *call, const char *sql, uint32_t timeout_ms);
 int story_ask_with(struct call *call, const evpq_query *query);
 int story_acquire(struct call *call, uint32_t timeout_ms);
+int story_acquire_tagged(struct call *call, const char *tag, uint32_t timeout_ms);
 int story_lease_ask(struct call *call, evpq_lease *lease, const char *sql, uint32_t timeout_ms);
 /* And settles. */
 void story_run(struct call *call, const char *sql);

@@ -9,6 +9,7 @@
 #include <ev.h>
 #include <evpq/await.h>
 #include <evpq/queue.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -264,22 +265,47 @@ static void nonsense_is_refused(void **state)
     evpq_await_close(other, NULL, NULL);
 }
 
-/* What a child that does it dies of. */
-static int dies_of(evpq_coroutine_fn *run)
+/* Ends of the program, each in a child */
+
+static char last_words[4096];
+
+/* What a child that does it dies of; 0: it lives. */
+static int dies_of(void (*what)(void))
 {
+    int words[2];
+    assert_int_equal(pipe(words), 0);
     pid_t child = fork();
     if (child == 0) {
         signal(SIGABRT, SIG_DFL);
-        signal(SIGSEGV, SIG_DFL);
-        if (!freopen("/dev/null", "w", stderr))
-            _exit(1);
-        if (evpq_await_start(NULL, await, run, NULL, 0, NULL) == EVPQ_OK)
-            ev_run(loop, 0);
+        dup2(words[1], STDERR_FILENO);
+        close(words[0]);
+        close(words[1]);
+        what();
         _exit(0);
     }
+    close(words[1]);
+    size_t length = 0;
+    for (ssize_t got;
+         length < sizeof(last_words) - 1 &&
+         (got = read(words[0], last_words + length, sizeof(last_words) - 1 - length)) > 0;)
+        length += (size_t)got;
+    last_words[length] = '\0';
+    close(words[0]);
     int status = 0;
     assert_int_equal(waitpid(child, &status, 0), child);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status) ? -WEXITSTATUS(status) : 0;
+}
+
+static void run_alone(evpq_coroutine_fn *run)
+{
+    if (evpq_await_start(NULL, await, run, NULL, 0, NULL) == EVPQ_OK)
+        ev_run(loop, 0);
+}
+
+static void report_overruns(void)
+{
+    if (evpq_await_report_overruns() != EVPQ_OK)
+        _exit(1);
 }
 
 static int recurse(int depth)
@@ -292,7 +318,16 @@ static int recurse(int depth)
 static void overruns(evpq_coroutine *self, void *user)
 {
     (void)self, (void)user;
-    recurse(1000);
+    recurse(1000000);
+}
+
+/* In one step over a page. */
+static void overruns_far(evpq_coroutine *self, void *user)
+{
+    volatile char much[100000];
+    (void)self, (void)user;
+    much[0] = 1;
+    (void)much[0];
 }
 
 static void waits_at_the_edge(evpq_coroutine *self, void *user)
@@ -310,14 +345,173 @@ static void wakes_itself(evpq_coroutine *self, void *user)
     evpq_await_done(NULL, self);
 }
 
-static void misuse_ends_the_program(void **state)
+static int *volatile nowhere = (int *)8;
+
+static void faults(evpq_coroutine *self, void *user)
+{
+    (void)self, (void)user;
+    *nowhere = 1;
+}
+
+static void overrun(void)
+{
+    signal(SIGSEGV, SIG_DFL);
+    run_alone(overruns);
+}
+
+static void overrun_told(void)
+{
+    signal(SIGSEGV, SIG_DFL);
+    report_overruns();
+    report_overruns();
+    run_alone(overruns);
+}
+
+static void overrun_far_told(void)
+{
+    signal(SIGSEGV, SIG_DFL);
+    report_overruns();
+    run_alone(overruns_far);
+}
+
+/* With an alternate stack that is its own. */
+static void *thread_overruns(void *arg)
+{
+    (void)arg;
+    report_overruns();
+    run_alone(overruns);
+    return NULL;
+}
+
+static void *thread_asks(void *arg)
+{
+    (void)arg;
+    report_overruns();
+    return NULL;
+}
+
+static void overrun_told_in_a_thread(void)
+{
+    pthread_t thread;
+    signal(SIGSEGV, SIG_DFL);
+    for (int i = 0; i < 2; i++) {
+        if (pthread_create(&thread, NULL, i == 0 ? thread_asks : thread_overruns, NULL) != 0)
+            _exit(1);
+        pthread_join(thread, NULL);
+    }
+}
+
+/* What ASan says of it is not ours to say. */
+static void overrun_told_beside_the_sanitizer(void)
+{
+    report_overruns();
+    run_alone(overruns);
+}
+
+static void edge(void)
+{
+    run_alone(waits_at_the_edge);
+}
+
+static void waking(void)
+{
+    run_alone(wakes_itself);
+}
+
+static void a_fault(void)
+{
+    signal(SIGSEGV, SIG_DFL);
+    report_overruns();
+    run_alone(faults);
+}
+
+static void a_fault_outside(void)
+{
+    signal(SIGSEGV, SIG_DFL);
+    report_overruns();
+    *nowhere = 1;
+}
+
+static void a_signal_that_is_sent(void)
+{
+    signal(SIGSEGV, SIG_DFL);
+    report_overruns();
+    kill(getpid(), SIGSEGV);
+}
+
+static void on_fault(int signal_number)
+{
+    _exit(signal_number == SIGSEGV ? 77 : 1);
+}
+
+static void on_fault_info(int signal_number, siginfo_t *info, void *context)
+{
+    (void)context;
+    _exit(signal_number == SIGSEGV && info->si_addr == nowhere ? 78 : 1);
+}
+
+static void a_fault_with_a_handler(void)
+{
+    signal(SIGSEGV, on_fault);
+    report_overruns();
+    run_alone(faults);
+}
+
+static void a_fault_with_a_handler_of_more(void)
+{
+    struct sigaction own = {.sa_sigaction = on_fault_info, .sa_flags = SA_SIGINFO};
+    sigaction(SIGSEGV, &own, NULL);
+    report_overruns();
+    run_alone(faults);
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+#define WITH_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WITH_ASAN 1
+#endif
+#endif
+#ifndef WITH_ASAN
+#define WITH_ASAN 0
+#endif
+
+static void misuse_ends_the_program_and_says_why(void **state)
 {
     (void)state;
-    if (getenv("EVPQ_TEST_SLOW")) /* sanitizers and valgrind end it in their own ways */
+    assert_int_equal(dies_of(waking), SIGABRT);
+    assert_non_null(strstr(last_words, "does not wait for"));
+    if (WITH_ASAN) /* the large frame is not on the stack */
+        return;
+    assert_int_equal(dies_of(edge), SIGABRT);
+    assert_non_null(strstr(last_words, "all but overrun its stack; raise stack_size"));
+}
+
+static void an_overrun_touches_nothing_and_is_told_on_demand(void **state)
+{
+    (void)state;
+    static const char told[] = "evpq_await: a coroutine has overrun its stack; raise stack_size\n";
+    static void (*const ways[])(void) = {overrun_told, overrun_told_in_a_thread,
+                                         overrun_told_beside_the_sanitizer, overrun_far_told};
+    assert_int_equal(dies_of(overrun), SIGSEGV);
+    assert_null(strstr(last_words, told));
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]) - WITH_ASAN; i++) {
+        int end = dies_of(ways[i]);
+        if (end != SIGABRT || !strstr(last_words, told))
+            fail_msg("way %zu ended with %d: %s", i, end, last_words);
+    }
+}
+
+static void other_faults_are_as_if_nobody_had_asked(void **state)
+{
+    (void)state;
+    if (getenv("EVPQ_TEST_SLOW") && !WITH_ASAN) /* they are errors for valgrind */
         skip();
-    assert_int_equal(dies_of(overruns), SIGSEGV);
-    assert_int_equal(dies_of(waits_at_the_edge), SIGABRT);
-    assert_int_equal(dies_of(wakes_itself), SIGABRT);
+    assert_int_equal(dies_of(a_fault), SIGSEGV);
+    assert_int_equal(dies_of(a_fault_outside), SIGSEGV);
+    assert_int_equal(dies_of(a_signal_that_is_sent), SIGSEGV);
+    assert_int_equal(dies_of(a_fault_with_a_handler), -77);
+    assert_int_equal(dies_of(a_fault_with_a_handler_of_more), -78);
 }
 
 #define test(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -331,7 +525,9 @@ int main(void)
         test(any_operation_can_be_waited_for),
         test(many_keep_their_stacks_apart_and_stacks_are_used_again),
         test(nonsense_is_refused),
-        test(misuse_ends_the_program),
+        test(misuse_ends_the_program_and_says_why),
+        test(an_overrun_touches_nothing_and_is_told_on_demand),
+        test(other_faults_are_as_if_nobody_had_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,6 +114,144 @@ static void cancel_at_every_moment_gives_the_permits_back(void **state)
     }
 }
 
+/* Leases */
+
+static int acquire(struct call *call, const char *tag, uint32_t timeout_ms)
+{
+    return story_acquire_tagged(call, tag, timeout_ms);
+}
+
+static void a_lease_holds_its_permit_until_it_is_released(void **state)
+{
+    (void)state;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 8));
+    limit(EVPQ_POOL_LIMITS(.tag = "a", .max_concurrent = 1));
+    limit(EVPQ_POOL_LIMITS(.max_concurrent = 2));
+    assert_int_equal(acquire(&c[0], "a", 10000), EVPQ_OK);
+    fake_settle();
+    assert_int_equal(acquire(&c[1], "a", 10000), EVPQ_OK);
+    assert_int_equal(ask(&c[2], "a", 10000), EVPQ_OK);
+    assert_int_equal(acquire(&c[3], "b", 10000), EVPQ_OK);
+    assert_int_equal(acquire(&c[4], NULL, 10000), EVPQ_OK);
+    fake_advance(1000);
+    assert_int_equal(c[0].code, EVPQ_OK);
+    assert_int_equal(c[3].code, EVPQ_OK);
+    assert_int_equal(c[1].calls + c[2].calls + c[4].calls, 0);
+    /* What runs on it passes no gate. */
+    assert_int_equal(story_lease_ask(&c[10], c[0].lease, "SELECT 1", 0), EVPQ_OK);
+    assert_int_equal(story_lease_ask(&c[11], c[0].lease, "SELECT 1", 0), EVPQ_OK);
+    fake_settle();
+    assert_int_equal(c[10].calls + c[11].calls, 2);
+    assert_int_equal(c[1].calls + c[2].calls + c[4].calls, 0);
+    story_release(&c[3]);
+    fake_settle();
+    assert_int_equal(c[4].code, EVPQ_OK);
+    assert_int_equal(c[1].calls, 0); /* for its tag */
+    story_release(&c[0]);
+    fake_settle();
+    assert_int_equal(c[1].code, EVPQ_OK);
+    assert_int_equal(c[2].calls, 0);
+    story_release(&c[1]);
+    fake_settle();
+    assert_int_equal(c[2].code, EVPQ_OK);
+    story_release(&c[4]);
+}
+
+static void a_lease_counts_once_for_the_rate(void **state)
+{
+    (void)state;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 8));
+    limit(EVPQ_POOL_LIMITS(.rate = 2, .window_ms = 1000));
+    int64_t start = fake_now_us();
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(acquire(&c[i], NULL, 5000), EVPQ_OK);
+    assert_int_equal(acquire(&c[3], NULL, 900), EVPQ_OK);
+    fake_advance(1500);
+    assert_true(c[1].at_us - start < 1000000);
+    assert_int_equal((c[2].at_us - start) / 1000, 1000);
+    assert_int_equal(c[3].code, EVPQ_ELIMITED);
+    assert_int_equal(c[3].fate, EVPQ_NOT_SENT);
+    for (int i = 0; i < 3; i++)
+        story_release(&c[i]);
+    /* To release gives nothing of the rate back. */
+    assert_int_equal(acquire(&c[4], NULL, 5000), EVPQ_OK);
+    assert_int_equal(acquire(&c[5], NULL, 400), EVPQ_OK);
+    fake_advance(499);
+    assert_int_equal(c[4].code, EVPQ_OK);
+    assert_int_equal(c[5].code, EVPQ_ELIMITED);
+    story_release(&c[4]);
+}
+
+static void an_acquire_that_ends_at_any_moment_gives_its_permits_back(void **state)
+{
+    (void)state;
+    enum { CANCELED, TIMED_OUT, RELEASED, WAYS };
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 2));
+    limit(EVPQ_POOL_LIMITS(.tag = "a", .max_concurrent = 1));
+    limit(EVPQ_POOL_LIMITS(.rate = 1000, .window_ms = 1, .max_concurrent = 1));
+    for (int round = 0; round < 12 * WAYS; round++) {
+        assert_int_equal(acquire(&c[0], "a", round % WAYS == TIMED_OUT ? 1 : 10000), EVPQ_OK);
+        assert_int_equal(acquire(&c[1], "a", 10000), EVPQ_OK);
+        for (int turn = 0; turn < round / WAYS; turn++)
+            fake_turn();
+        if (c[0].calls == 0 && round % WAYS == CANCELED)
+            evpq_op_cancel(c[0].op);
+        else if (c[0].calls == 0 && round % WAYS == TIMED_OUT)
+            fake_busy(2);
+        fake_settle();
+        assert_int_equal(c[0].calls, 1);
+        story_release(&c[0]);
+        fake_advance(1);
+        assert_int_equal(c[1].code, EVPQ_OK);
+        story_release(&c[1]);
+        fake_advance(1);
+    }
+}
+
+static void a_lease_lost_before_it_was_told_keeps_its_permit(void **state)
+{
+    (void)state;
+    fake_dial_all_wait();
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 2));
+    limit(EVPQ_POOL_LIMITS(.max_concurrent = 1));
+    assert_int_equal(acquire(&c[0], NULL, 10000), EVPQ_OK);
+    assert_int_equal(acquire(&c[1], NULL, 10000), EVPQ_OK);
+    fake_settle();
+    fake_dial_succeeds();
+    fake_turn(); /* it is on its way */
+    while (fake_pg_count() == 1 && c[0].calls == 0) {
+        fake_loses(fake_pg(0), true, "gone\n");
+        fake_turn();
+    }
+    fake_dial_all_succeed();
+    fake_advance(1000);
+    assert_int_equal(story_stats().reruns, 1);
+    assert_int_equal(c[0].code, EVPQ_OK);
+    assert_int_equal(c[1].calls, 0);
+    story_release(&c[0]);
+    fake_settle();
+    assert_int_equal(c[1].code, EVPQ_OK);
+    story_release(&c[1]);
+}
+
+static void a_lease_may_outlive_its_pool_and_its_permits(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 2));
+        limit(EVPQ_POOL_LIMITS(.tag = "a", .rate = 9, .window_ms = 1, .max_concurrent = 1));
+        limit(EVPQ_POOL_LIMITS(.max_concurrent = 1));
+        assert_int_equal(acquire(&c[0], "a", 1000), EVPQ_OK);
+        assert_int_equal(acquire(&c[1], "a", 1000), EVPQ_OK);
+        fake_settle();
+        story_close(way ? EVPQ_CLOSE_FINISH : EVPQ_CLOSE_CANCEL, 50);
+        fake_advance(100);
+        story_finish();
+        assert_int_equal(c[1].code, EVPQ_ECLOSED);
+        story_release(&c[0]);
+    }
+}
+
 static void a_pool_that_closes_lets_the_gated_finish(void **state)
 {
     (void)state;
@@ -172,10 +310,13 @@ static void any_allocation_may_fail(void **state)
             int asked = ask(&c[i], tag, 1000);
             assert_true(asked == EVPQ_OK || asked == EVPQ_ENOMEM);
         }
+        int acquired = acquire(&c[3], tag, 1000);
+        assert_true(acquired == EVPQ_OK || acquired == EVPQ_ENOMEM);
         fake_advance(20);
+        story_release(&c[3]);
         bool failed = fake_mem_has_failed();
         fake_mem_fail_at(0);
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 4; i++)
             assert_int_equal(c[i].calls, c[i].accepted == EVPQ_OK);
         if (!failed)
             break;
@@ -222,6 +363,11 @@ int main(void)
         story_test(as_many_as_the_concurrency_run_at_once),
         story_test(cancel_and_close_in_a_gate),
         story_test(cancel_at_every_moment_gives_the_permits_back),
+        story_test(a_lease_holds_its_permit_until_it_is_released),
+        story_test(a_lease_counts_once_for_the_rate),
+        story_test(an_acquire_that_ends_at_any_moment_gives_its_permits_back),
+        story_test(a_lease_lost_before_it_was_told_keeps_its_permit),
+        story_test(a_lease_may_outlive_its_pool_and_its_permits),
         story_test(a_pool_that_closes_lets_the_gated_finish),
         story_test(limits_change_and_nonsense_is_refused),
         story_test(a_question_of_evpq_waits_before_all_and_for_no_limit),
