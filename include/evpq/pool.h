@@ -59,12 +59,12 @@
  * Poolers and TLS
  * ---------------
  *
- * Behind PgBouncer, in session or transaction mode, statements, leases, pages, deadlines and cancels
- * work as they do without it, with no setting. What a statement does to its session does not last
- * there in transaction mode: SET, LISTEN, advisory locks, temporary tables and reset_session are
- * for a transaction of a lease at most (SET LOCAL, pg_advisory_xact_lock), or for session mode. A
- * pool notices a pooler by itself, for the server's process is another than the handshake has named,
- * and says so once: EVPQ_TRACE_WARNING, "pooler".
+ * Behind PgBouncer, in session or transaction mode, statements, leases, pages, deadlines and
+ * cancels work as they do without it, with no setting. What a statement does to its session does
+ * not last there in transaction mode: SET, LISTEN, advisory locks, temporary tables and
+ * reset_session are for a transaction of a lease at most (SET LOCAL, pg_advisory_xact_lock), or for
+ * session mode. A pool notices a pooler by itself, for the server's process is another than the
+ * handshake has named, and says so once: EVPQ_TRACE_WARNING, "pooler".
  *
  * libpq's sslmode holds as it is given: evpq never connects below it, and never tries again with
  * less. Only verify-full makes sure of whom a password and the data go to; of a remote server that
@@ -246,9 +246,11 @@ EVPQ_API const char *evpq_pool_options_problem(const evpq_pool_options *options)
  *
  * The conninfo is read as libpq reads it (keywords, URIs, PG* variables, service file, .pgpass),
  * with these additions: all addresses of all hosts are tried, in their order or, with
- * load_balance_hosts=random (libpq 16), in any, each with its share of connect_timeout_ms; gssencmode is `disable` and keepalives are 30/10/3 s unless set,
- * tcp_user_timeout is 30 s unless it or one of keepalives_* is set; sessions use UTF8, DateStyle
- * ISO and extra_float_digits 1.
+ * load_balance_hosts=random (libpq 16), in any, each with its share of connect_timeout_ms. The host
+ * that was found to be there, and to be what target_session_attrs asks for, is the first of the
+ * next dials for a minute, or until it fails; then the order counts again. gssencmode is `disable`
+ * and keepalives are 30/10/3 s unless set, tcp_user_timeout is 30 s unless it or one of
+ * keepalives_* is set; sessions use UTF8, DateStyle ISO and extra_float_digits 1.
  *
  * @param[out] out      the pool; yours until evpq_pool_close()
  * @param      loop     the loop everything runs on; must outlive the pool

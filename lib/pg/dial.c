@@ -43,6 +43,7 @@ enum dial_state {
 struct evpq__dial {
     struct evpq__loop *home, *loop; /* loop: the helper's */
     const char *conninfo;
+    size_t first_host;
     int64_t deadline_us;
     evpq__dialed_fn *on_dialed;
     void *owner;
@@ -82,7 +83,7 @@ static void shuffle_addresses(struct evpq__dial *dial);
 /* At home */
 
 struct evpq__dial *evpq__dial_start(struct evpq__helper *helper, struct evpq__loop *home,
-                                    const char *conninfo, int64_t deadline_us,
+                                    const char *conninfo, size_t first_host, int64_t deadline_us,
                                     evpq__dialed_fn *on_dialed, void *owner)
 {
     struct evpq__dial *dial = evpq__alloc(sizeof(*dial));
@@ -91,6 +92,7 @@ struct evpq__dial *evpq__dial_start(struct evpq__helper *helper, struct evpq__lo
     dial->home = home;
     dial->loop = evpq__helper_loop(helper);
     dial->conninfo = conninfo;
+    dial->first_host = first_host;
     dial->deadline_us = deadline_us;
     dial->on_dialed = on_dialed;
     dial->owner = owner;
@@ -314,6 +316,9 @@ static void dial_succeed(struct evpq__dial *dial)
     evpq__io_stop(&dial->io);
     dial->dialed.pg = dial->pg;
     dial->pg = NULL;
+    /* Any server is what nobody has asked for: it is not to be the first of the next dial. */
+    if (!dial->second_pass && !dial->hosts.load_balance)
+        dial->dialed.host = evpq__hosts_number(&dial->hosts, dial->host);
     dial_end(dial);
 }
 
@@ -566,8 +571,10 @@ static void dial_begin(struct evpq__task *task)
     struct evpq__dial *dial = evpq__container_of(task, struct evpq__dial, start);
     const char *problem = evpq__hosts_read(&dial->hosts, dial->conninfo);
     dial->hosts_read = true;
-    if (problem)
+    if (problem) {
         dial_fail(dial, EVPQ_ECONNECT, problem);
-    else
-        begin_host(dial);
+        return;
+    }
+    evpq__hosts_prefer(&dial->hosts, dial->first_host);
+    begin_host(dial);
 }

@@ -30,14 +30,16 @@ struct evpq__dialed {
     bool refused_for_good;   /* trying again will not help */
     bool read_write;         /* the conninfo asks for a server that takes writes */
     unsigned notices;        /* a sum of evpq__dial_notice */
+    size_t host;             /* where it leads: its number in the conninfo, for first_host */
 };
 
 /* At home, once. Owns what is in it. The dial is gone. */
 typedef void evpq__dialed_fn(void *owner, struct evpq__dialed *dialed);
 
-/* `conninfo` must live until the dial has ended. NULL without memory. */
+/* `conninfo` must live until the dial has ended. The host first_host is tried before all others; 0:
+ * they are tried in their order. NULL without memory. */
 struct evpq__dial *evpq__dial_start(struct evpq__helper *helper, struct evpq__loop *home,
-                                    const char *conninfo, int64_t deadline_us,
+                                    const char *conninfo, size_t first_host, int64_t deadline_us,
                                     evpq__dialed_fn *on_dialed, void *owner);
 /* Ends it soon; on_dialed still comes, with a connection if it was there already. Once. */
 void evpq__dial_abort(struct evpq__dial *dial);

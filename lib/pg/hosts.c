@@ -238,6 +238,21 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
     return problem;
 }
 
+void evpq__hosts_prefer(struct evpq__hosts *hosts, size_t number)
+{
+    if (number >= hosts->count || hosts->load_balance)
+        return;
+    struct evpq__host host = hosts->list[number];
+    memmove(hosts->list + 1, hosts->list, number * sizeof(host));
+    hosts->list[0] = host;
+    hosts->preferred = number;
+}
+
+size_t evpq__hosts_number(const struct evpq__hosts *hosts, size_t place)
+{
+    return place == 0 ? hosts->preferred : place <= hosts->preferred ? place - 1 : place;
+}
+
 void evpq__hosts_free(struct evpq__hosts *hosts)
 {
     for (size_t i = 0; i < hosts->count; i++) {

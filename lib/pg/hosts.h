@@ -26,6 +26,7 @@ struct evpq__hosts {
     bool load_balance;   /* load_balance_hosts=random: the list is in random order, and the
                             addresses of a name are to be */
     unsigned short random[3];
+    size_t preferred; /* the number of the one that was put before the others; 0: none was */
 };
 
 /* Is it a connection string at all? No I/O. NULL: libpq's defaults, which is fine.
@@ -37,6 +38,12 @@ bool evpq__conninfo_valid(const char *conninfo);
 /* Reads files (service file, .pgpass): not for the loop. NULL, or why not, fit to be passed on. */
 const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo);
 void evpq__hosts_free(struct evpq__hosts *hosts);
+
+/* Puts the host of this number before all others, whose order stays. Nothing happens when there is
+ * no such host, or the order is random. */
+void evpq__hosts_prefer(struct evpq__hosts *hosts, size_t number);
+/* The number that the one at this place had before. */
+size_t evpq__hosts_number(const struct evpq__hosts *hosts, size_t place);
 
 /* Less than `below`, any of them. */
 size_t evpq__hosts_random(struct evpq__hosts *hosts, size_t below);

@@ -85,8 +85,9 @@ static void slot_dial(struct evpq_pool *pool)
         slot->number = ++pool->connections;
         slot->generation = pool->generation;
         slot->dialed_us = evpq__loop_now(pool->loop);
+        slot->first_host = evpq__upkeep_first_host(pool);
         slot->dial =
-            evpq__dial_start(pool->helper, pool->loop, pool->conninfo,
+            evpq__dial_start(pool->helper, pool->loop, pool->conninfo, slot->first_host,
                              evpq__loop_deadline(pool->loop, pool->options.connect_timeout_ms),
                              slot_on_dialed, slot);
     }
@@ -192,6 +193,7 @@ static void slot_on_dialed(void *owner, struct evpq__dialed *dialed)
     }
     if (slot->conn) {
         evpq__upkeep_dial_succeeded(pool);
+        evpq__upkeep_host_found(pool, slot->first_host, dialed->host);
         pool->read_write = dialed->read_write;
         evpq__pool_trace_slot(slot, EVPQ_TRACE_DIALED, slot->dialed_us, NULL);
         evpq__pool_warn(slot, dialed->notices);

@@ -41,6 +41,7 @@ struct evpq__slot {
     struct evpq_lease *lease;
     uint64_t number;     /* for traces */
     uint32_t generation; /* of the pool, when it was dialed */
+    size_t first_host;   /* DIALING: tried before the others; 0: none was */
     bool stale;          /* IDLE: serves until its replacement is there; counted in pool->stale */
     const char *why;     /* why the pool closed it */
     int64_t dialed_us;   /* when that began; then, when it was done */
@@ -91,6 +92,8 @@ struct evpq_pool {
     uint32_t ops; /* operations that are not gone yet, queries of leases included */
 
     struct evpq__backoff backoff;
+    size_t good_host; /* found by the last dial that went by their order; 0: the first of them */
+    int64_t good_host_until_us;
     struct evpq__timer upkeep;
     int64_t upkeep_at_us; /* when it fires; EVPQ__NO_DEADLINE when it does not run */
     struct evpq__timer close_limit;
@@ -240,6 +243,9 @@ void evpq__upkeep_done(struct evpq_pool *pool);
 int64_t evpq__upkeep_expiry(struct evpq_pool *pool);
 /* Wakes up for this slot, which has just become idle. */
 void evpq__upkeep_watch(struct evpq_pool *pool, const struct evpq__slot *slot);
+/* The host that a dial is to try first, and the one that such a dial has found. */
+size_t evpq__upkeep_first_host(struct evpq_pool *pool);
+void evpq__upkeep_host_found(struct evpq_pool *pool, size_t first_host, size_t found);
 /* How many dials may start now. When none may yet, upkeep will settle the pool at the time. */
 uint32_t evpq__upkeep_dials(struct evpq_pool *pool);
 void evpq__upkeep_dial_failed(struct evpq_pool *pool, struct evpq__dialed *dialed);

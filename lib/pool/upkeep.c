@@ -21,9 +21,10 @@
 
 enum {
     BACKOFF_MIN_MS = 100,
-    BACKOFF_MAX_MS = 1000, /* so that a server that is back is noticed within two seconds */
-    REFUSED_MS = 1000,     /* at least, after a refusal that will be repeated */
-    PROVE_US = 1000000,    /* a connection that lives so long needs no other proof */
+    BACKOFF_MAX_MS = 1000,   /* so that a server that is back is noticed within two seconds */
+    REFUSED_MS = 1000,       /* at least, after a refusal that will be repeated */
+    PROVE_US = 1000000,      /* a connection that lives so long needs no other proof */
+    GOOD_HOST_US = 60000000, /* then the order of the hosts counts again */
 };
 
 static void upkeep_on_timer(struct evpq__timer *timer);
@@ -178,6 +179,26 @@ uint32_t evpq__upkeep_dials(struct evpq_pool *pool)
     return b->allowance > dialing ? b->allowance - dialing : 0;
 }
 
+/*
+ * Where the first hosts are down, or have another role, each dial would find out anew. So the host
+ * that one has found is the first for the next, for a while: not for longer by being found like
+ * this, for the user's order means something.
+ */
+size_t evpq__upkeep_first_host(struct evpq_pool *pool)
+{
+    if (pool->good_host && evpq__loop_now(pool->loop) >= pool->good_host_until_us)
+        pool->good_host = 0;
+    return pool->good_host;
+}
+
+void evpq__upkeep_host_found(struct evpq_pool *pool, size_t first_host, size_t found)
+{
+    if (found == first_host)
+        return;
+    pool->good_host = found;
+    pool->good_host_until_us = evpq__loop_now(pool->loop) + GOOD_HOST_US;
+}
+
 /* Nobody dials before a pause that the failures so far have earned. */
 static void back_off(struct evpq_pool *pool, int at_least_ms)
 {
@@ -195,6 +216,7 @@ static void back_off(struct evpq_pool *pool, int at_least_ms)
 
 void evpq__upkeep_dial_failed(struct evpq_pool *pool, struct evpq__dialed *dialed)
 {
+    pool->good_host = 0;
     if (dialed->error.code == EVPQ_ENOMEM)
         pool->backoff.failures = 0; /* ours, and no reason to spare the server */
     back_off(pool, dialed->refused_for_good ? REFUSED_MS : BACKOFF_MIN_MS);

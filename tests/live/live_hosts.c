@@ -5,10 +5,13 @@
  */
 #include "support/live.h"
 
+#include <arpa/inet.h>
 #include <libpq-fe.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum { DIALS = 24 };
 
@@ -62,6 +65,55 @@ static void hosts_are_tried_in_their_order(void **state)
     const char *other = standby();
     assert_int_equal(in_standby(hosts(primary, other, ""), 3), 0);
     assert_int_equal(in_standby(hosts(other, primary, ""), 3), 3);
+}
+
+/* How long it took to open so many connections. */
+static double seconds_for(const char *conninfo, int connections)
+{
+    struct live live;
+    struct outcome outcomes[4];
+    double began = live_now();
+    live_open(&live,
+              EVPQ_POOL_OPTIONS(.conninfo = conninfo, .max_size = 4, .connect_timeout_ms = 2000));
+    for (int i = 0; i < connections; i++) {
+        live_acquire(&live, &outcomes[i]);
+        assert_int_equal(outcomes[i].code, EVPQ_OK);
+    }
+    double took = live_now() - began;
+    for (int i = 0; i < connections; i++)
+        evpq_lease_release(outcomes[i].lease);
+    live_close(&live);
+    return took;
+}
+
+/* Somebody listens, and says nothing. */
+static int listen_silently(char *silent_port, size_t room)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t length = sizeof(address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(fd, 16), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+    snprintf(silent_port, room, "%d", ntohs(address.sin_port));
+    return fd;
+}
+
+static void a_host_that_is_silent_is_waited_for_once(void **state)
+{
+    (void)state;
+    char silent[16], settings[400];
+    find_primary();
+    int fd = listen_silently(silent, sizeof(silent));
+    snprintf(settings, sizeof(settings), "host=127.0.0.1,%s port=%s,%s", primary, silent, port);
+    /* The silent one has half of the two seconds. */
+    double one = seconds_for(live_conninfo_with(settings), 1);
+    double four = seconds_for(live_conninfo_with(settings), 4);
+    close(fd);
+    print_message("one connection in %.2f s, four in %.2f s\n", one, four);
+    assert_true(one >= 0.9);
+    assert_true(four < one + 0.9 * live_slow());
 }
 
 static void target_session_attrs_chooses_the_server(void **state)
@@ -175,6 +227,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hosts_are_tried_in_their_order),
+        cmocka_unit_test(a_host_that_is_silent_is_waited_for_once),
         cmocka_unit_test(target_session_attrs_chooses_the_server),
         cmocka_unit_test(a_uri_names_several_hosts),
         cmocka_unit_test(a_standby_is_no_place_to_write),

@@ -30,6 +30,7 @@ static int started;
 static enum { WAIT, SUCCEED, FAIL } all;
 static bool read_write;
 static unsigned notices;
+static size_t host, tried_first;
 
 void fake_dial_reset(void)
 {
@@ -38,11 +39,22 @@ void fake_dial_reset(void)
     all = WAIT;
     read_write = false;
     notices = 0;
+    host = tried_first = 0;
 }
 
 void fake_dial_notices(unsigned sum)
 {
     notices = sum;
+}
+
+void fake_dial_host(size_t number)
+{
+    host = number;
+}
+
+size_t fake_dial_first_host(void)
+{
+    return tried_first;
 }
 
 void fake_dial_read_write(bool wanted)
@@ -111,6 +123,7 @@ static void dial_succeeds(struct evpq__dial *dial)
     if (dial->dialed.cancel) {
         dial->dialed.read_write = read_write;
         dial->dialed.notices = notices;
+        dial->dialed.host = host;
         dial->dialed.pg = pg;
         dial_ends(dial);
     } else {
@@ -126,7 +139,7 @@ static void dial_on_deadline(struct evpq__timer *timer)
 }
 
 struct evpq__dial *evpq__dial_start(struct evpq__helper *helper, struct evpq__loop *home,
-                                    const char *conninfo, int64_t deadline_us,
+                                    const char *conninfo, size_t first_host, int64_t deadline_us,
                                     evpq__dialed_fn *on_dialed, void *owner)
 {
     (void)helper, (void)conninfo;
@@ -134,6 +147,7 @@ struct evpq__dial *evpq__dial_start(struct evpq__helper *helper, struct evpq__lo
     if (!dial)
         return NULL;
     started++;
+    tried_first = first_host;
     dial->home = home;
     dial->on_dialed = on_dialed;
     dial->owner = owner;

@@ -8,6 +8,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <evpq/error.h>
 
@@ -25,6 +26,9 @@ void fake_dial_all_wait(void);
 
 /* What each that succeeds says from now on: a sum of evpq__dial_notice. */
 void fake_dial_notices(unsigned notices);
+/* The host that each leads to from now on; and the one that the last was told to try first. */
+void fake_dial_host(size_t number);
+size_t fake_dial_first_host(void);
 /* The conninfo asks for a server that takes writes. */
 void fake_dial_read_write(bool wanted);
 

@@ -26,6 +26,7 @@ static struct evpq__helper *helper;
 static struct evpq__dial *dial;
 static struct evpq__dialed got;
 static int ended;
+static size_t first_host; /* of the next dials */
 
 /* Names that the name service is asked for are not found; addresses are. */
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
@@ -62,6 +63,7 @@ static int begin(void **state)
     helper = evpq__helper_start(loop);
     got = (struct evpq__dialed){0};
     ended = 0;
+    first_host = 0;
     return 0;
 }
 
@@ -120,8 +122,8 @@ static const char *conninfo(const char *text)
 static void begin_dial(const char *text, uint32_t timeout_ms)
 {
     ended = 0;
-    dial = evpq__dial_start(helper, loop, conninfo(text), evpq__loop_deadline(loop, timeout_ms),
-                            on_dialed, &dial);
+    dial = evpq__dial_start(helper, loop, conninfo(text), first_host,
+                            evpq__loop_deadline(loop, timeout_ms), on_dialed, &dial);
     if (dial)
         turns_run();
 }
@@ -168,6 +170,46 @@ static void hosts_are_tried_in_turn(void **state)
     begin_dial("host=@nobody1,@nobody2,@here,@nobody3", 1000);
     assert_int_equal(ended, 1);
     assert_int_equal(got.error.code, EVPQ_OK);
+}
+
+static void where_a_dial_leads_is_told_for_the_next(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *hosts;
+        size_t first, found;
+    } cases[] = {{"host=@here,@nobody1", 0, 0},
+                 {"host=@nobody1,@here", 0, 1},
+                 {"host=@nobody1,@here", 1, 1},
+                 {"host=@here,@nobody1", 1, 0},
+                 {"host=@nobody1,@nobody2,@here", 1, 2},
+                 {"host=@nobody1,@here,@nobody2", 2, 1},
+                 {"host=@here", 7, 0}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        first_host = cases[i].first;
+        begin_dial(cases[i].hosts, 1000);
+        assert_int_equal(ended, 1);
+        assert_int_equal(got.error.code, EVPQ_OK);
+        assert_int_equal(got.host, cases[i].found);
+        drop();
+    }
+    /* Any server will do, and none is what was asked for. */
+    first_host = 0;
+    begin_dial("host=@nobody1,@here target_session_attrs=prefer-standby", 1000);
+    assert_int_equal(got.error.code, EVPQ_OK);
+    assert_int_equal(got.host, 0);
+}
+
+static void the_first_host_is_tried_before_the_others(void **state)
+{
+    (void)state;
+    first_host = 2;
+    begin_dial("host=@nobody1,@nobody2,@nobody3", 1000);
+    assert_int_equal(got.error.code, EVPQ_ECONNECT);
+    const char *reasons = evpq_error_message(&got.error);
+    const char *one = strstr(reasons, "@nobody1"), *two = strstr(reasons, "@nobody2"),
+               *three = strstr(reasons, "@nobody3");
+    assert_true(three && three < one && one < two);
 }
 
 static void when_all_fail_each_reason_is_told_once(void **state)
@@ -469,7 +511,7 @@ static void an_abort_comes_after_any_number_of_turns(void **state)
         for (int turns = 0; turns < 60; turns++) {
             server_reset(&(struct server_manners){0});
             ended = 0;
-            dial = evpq__dial_start(helper, loop, conninfo(ways[way]),
+            dial = evpq__dial_start(helper, loop, conninfo(ways[way]), 0,
                                     evpq__loop_deadline(loop, 1000), on_dialed, &dial);
             for (int i = 0; i < turns && !ended; i++)
                 turns_once();
@@ -515,6 +557,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         test(a_dial_ends_with_an_open_session_in_pipeline_mode),
         test(hosts_are_tried_in_turn),
+        test(where_a_dial_leads_is_told_for_the_next),
+        test(the_first_host_is_tried_before_the_others),
         test(when_all_fail_each_reason_is_told_once),
         test(many_reasons_are_not_kept_for_ever),
         test(a_refusal_that_is_about_us_ends_the_dial),

@@ -202,6 +202,29 @@ static void options_are_those_that_count(void **state)
     evpq__hosts_free(&hosts); /* a second time: nothing */
 }
 
+static void one_host_can_be_put_before_the_others(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t number;
+        bool balanced;
+        const char *order;
+    } cases[] = {{0, false, "abcd"}, {1, false, "bacd"}, {2, false, "cabd"},
+                 {3, false, "dabc"}, {4, false, "abcd"}, {2, true, "abcd"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct evpq__hosts hosts;
+        assert_null(evpq__hosts_read(&hosts, "host=a,b,c,d user=u"));
+        hosts.load_balance = cases[i].balanced;
+        evpq__hosts_prefer(&hosts, cases[i].number);
+        for (size_t place = 0; place < 4; place++) {
+            char name = cases[i].order[place];
+            assert_int_equal(hosts.list[place].host[0], name);
+            assert_int_equal(evpq__hosts_number(&hosts, place), name - 'a');
+        }
+        evpq__hosts_free(&hosts);
+    }
+}
+
 static void prefer_standby_is_noticed_wherever_it_stands(void **state)
 {
     (void)state;
@@ -397,6 +420,7 @@ int main(void)
         test(the_service_file_fills_in),
         test(options_are_those_that_count),
         test(a_balanced_load_meets_every_order),
+        test(one_host_can_be_put_before_the_others),
         test(prefer_standby_is_noticed_wherever_it_stands),
         test(a_connection_has_what_evpq_wants_where_the_user_says_nothing),
         test(what_the_user_says_stays),

@@ -36,6 +36,51 @@ static void dials_double_with_each_success(void **state)
     assert_int_equal(fake_dials_open(), 8);
 }
 
+/* The host that one more dial is to try first. */
+static size_t dial_another(int so_far)
+{
+    story_ask(&story_calls[so_far], "HANG", 0);
+    fake_settle();
+    assert_int_equal(fake_dials(), so_far + 1);
+    return fake_dial_first_host();
+}
+
+static void the_host_that_was_found_is_the_first_of_the_next_dials(void **state)
+{
+    (void)state;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 20, .query_timeout_ms = EVPQ_NEVER));
+    fake_dial_host(2);
+    assert_int_equal(dial_another(0), 0);
+    assert_int_equal(dial_another(1), 2);
+    /* To be found like this makes it no longer: the order counts again. */
+    fake_advance(59000);
+    assert_int_equal(dial_another(2), 2);
+    fake_advance(1001);
+    assert_int_equal(dial_another(3), 0);
+    assert_int_equal(dial_another(4), 2);
+    /* It has failed, and another was found. */
+    fake_dial_host(1);
+    assert_int_equal(dial_another(5), 2);
+    assert_int_equal(dial_another(6), 1);
+    fake_dial_host(0);
+    assert_int_equal(dial_another(7), 1);
+    assert_int_equal(dial_another(8), 0);
+}
+
+static void when_no_host_is_found_their_order_counts_again(void **state)
+{
+    (void)state;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 20, .query_timeout_ms = EVPQ_NEVER));
+    fake_dial_host(2);
+    assert_int_equal(dial_another(0), 0);
+    fake_dial_all_fail();
+    assert_int_equal(dial_another(1), 2);
+    fake_dial_all_succeed();
+    fake_advance(2000);
+    assert_int_equal(fake_dials(), 3);
+    assert_int_equal(fake_dial_first_host(), 0);
+}
+
 static void the_ramp_begins_anew_when_nothing_is_missing(void **state)
 {
     (void)state;
@@ -490,6 +535,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         story_test(dials_double_with_each_success),
+        story_test(the_host_that_was_found_is_the_first_of_the_next_dials),
+        story_test(when_no_host_is_found_their_order_counts_again),
         story_test(the_ramp_begins_anew_when_nothing_is_missing),
         story_test(no_more_dials_than_there_are_waiters),
         story_test(a_dial_too_late_for_one_serves_the_next),
