@@ -103,6 +103,13 @@ EVPQ_API const char *evpq_error_constraint(const evpq_error *err);
 /** Where in the statement, in characters from 1; 0 when the server did not say. */
 EVPQ_API uint32_t evpq_error_position(const evpq_error *err);
 
+/** Of no statement of a batch. */
+#define EVPQ_NO_STATEMENT UINT32_MAX
+
+/** Which statement of its batch has failed, from 0; EVPQ_NO_STATEMENT when it was none of them: a
+ * timeout, a lost connection, the COMMIT. */
+EVPQ_API uint32_t evpq_error_statement(const evpq_error *err);
+
 EVPQ_END_DECLS
 
 #endif /* EVPQ_ERROR_H */

@@ -75,6 +75,7 @@
  */
 
 #include <evpq/base.h>
+#include <evpq/batch.h>
 #include <evpq/error.h>
 #include <evpq/group.h>
 #include <evpq/limiter.h>

@@ -11,6 +11,7 @@
 struct evpq__error_details {
     const char *message, *sqlstate, *severity, *detail, *hint, *constraint;
     uint32_t position;
+    uint32_t statement; /* of its batch, from 1; 0: none */
     char texts[];
 };
 
@@ -123,6 +124,8 @@ void evpq__error_copy(struct evpq_error *to, const struct evpq_error *from)
 {
     static const struct evpq__error_details none;
     const struct evpq__error_details *d = from->details ? from->details : &none;
+    if (to->code != EVPQ_OK)
+        return;
     evpq__error_set_report(to, from->code, from->fate,
                            &(struct evpq__server_report){.message = d->message,
                                                          .sqlstate = d->sqlstate,
@@ -131,6 +134,14 @@ void evpq__error_copy(struct evpq_error *to, const struct evpq_error *from)
                                                          .hint = d->hint,
                                                          .constraint = d->constraint,
                                                          .position = d->position});
+    if (to->details)
+        to->details->statement = d->statement;
+}
+
+void evpq__error_of_statement(struct evpq_error *err, uint32_t statement)
+{
+    if (err->details)
+        err->details->statement = statement + 1;
 }
 
 void evpq__error_clear(struct evpq_error *err)
@@ -201,4 +212,9 @@ DETAIL_GETTER(constraint)
 uint32_t evpq_error_position(const evpq_error *err)
 {
     return err && err->details ? err->details->position : 0;
+}
+
+uint32_t evpq_error_statement(const evpq_error *err)
+{
+    return err && err->details ? err->details->statement - 1 : EVPQ_NO_STATEMENT;
 }

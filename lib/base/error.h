@@ -35,6 +35,8 @@ void evpq__error_set_report(struct evpq_error *err, evpq_code code, evpq_fate fa
 void evpq__error_move(struct evpq_error *to, struct evpq_error *from);
 /* A copy; without memory it keeps the code and loses the text. */
 void evpq__error_copy(struct evpq_error *to, const struct evpq_error *from);
+/* It is of this statement of a batch. */
+void evpq__error_of_statement(struct evpq_error *err, uint32_t statement);
 void evpq__error_clear(struct evpq_error *err);
 
 #endif /* EVPQ_LIB_BASE_ERROR_H */

@@ -61,10 +61,12 @@ void evpq__closing_begin(struct evpq__conn *conn, const char *message)
     struct evpq_error failure = conn->failure;
     conn->failure = (struct evpq_error){0};
     conn->in_flight = 0;
-    struct evpq__request *head = evpq__conn_head(conn);
-    if (failure.code != EVPQ_OK && head) {
-        evpq__node_unlink(&head->node);
-        evpq__conn_request_over(head, NULL, &failure);
+    struct evpq__request *failed = evpq__segment_now(conn);
+    conn->answered = NULL;
+    if (failure.code != EVPQ_OK && failed) {
+        failed->failed = true;
+        evpq__node_unlink(&failed->node);
+        evpq__conn_request_over(failed, NULL, &failure);
     }
     evpq__error_clear(&failure);
     fail_all(&conn->sent, EVPQ_UNKNOWN, message);

@@ -177,6 +177,8 @@ void evpq__conn_request_over(struct evpq__request *request, struct evpq_result *
                              struct evpq_error *error)
 {
     request->in_flight = false;
+    PQclear(request->answer);
+    request->answer = NULL;
     evpq__prepared_unref(request->prepared);
     request->prepared = NULL;
     request->prepares = request->again = false;
@@ -197,7 +199,9 @@ static bool is_stale(struct evpq__conn *conn, const struct evpq__request *head,
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *function = PQresultErrorField(result, PG_DIAG_SOURCE_FUNCTION);
     bool named = message && strstr(message, head->prepared->name);
-    if (named && strcmp(sqlstate, "26000") == 0) { /* invalid_sql_statement_name */
+    if (named && strcmp(sqlstate, "26000") == 0) {        /* invalid_sql_statement_name */
+        if (head->prepared->state == EVPQ__PREPARED_GONE) /* one before it has said so */
+            return true;
         /* Somebody has dropped it, and with it perhaps the others. */
         evpq__cache_drop(cache, head->prepared, false);
         evpq__cache_drop_all(cache);
@@ -221,7 +225,7 @@ static bool is_stale(struct evpq__conn *conn, const struct evpq__request *head,
 /* The error as the server tells it, or as what we know of the request makes it. */
 static void keep_failure(struct evpq__conn *conn, const PGresult *result)
 {
-    struct evpq__request *head = evpq__conn_head(conn);
+    struct evpq__request *head = evpq__segment_now(conn);
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     evpq_code code = EVPQ_EDISCONNECTED;
@@ -264,13 +268,23 @@ static void set_too_large(const struct evpq__request *request, struct evpq_error
 }
 
 /* The server answers the COMMIT of a failed transaction with "ROLLBACK", and no error. */
-static void set_not_committed(struct evpq_error *err)
+void evpq__conn_check_commit(const struct evpq__request *request, PGresult *answer,
+                             struct evpq_error *err)
 {
+    if (err->code != EVPQ_OK || !answer || !evpq__statement_commits(&request->statement) ||
+        strcmp(PQcmdStatus(answer), "ROLLBACK") != 0)
+        return;
     evpq__error_set_report(
         err, EVPQ_ESERVER, EVPQ_ROLLED_BACK,
         &(struct evpq__server_report){
             .message = "the transaction had failed before: it was rolled back, not committed",
             .sqlstate = "25P02"}); /* in_failed_sql_transaction */
+}
+
+static void count_received(struct evpq__conn *conn)
+{
+    evpq__pq_count_received(conn->pg, &conn->received, conn->unread);
+    conn->unread = evpq__pq_waiting(conn->pg);
 }
 
 /* A request that becomes the head: from here on its answer comes. */
@@ -282,13 +296,13 @@ void evpq__conn_head_begin(struct evpq__conn *conn)
     conn->head_since_us = evpq__loop_turn_now(conn->loop);
     if (!head->max_bytes)
         return;
-    evpq__pq_count_received(conn->pg, &conn->received);
-    head->received_before = conn->received;
+    count_received(conn);
+    head->received_before = conn->received - conn->unread;
 }
 
 /* What the request has told of the statements that the server keeps. */
-static void keep_statements(struct evpq__conn *conn, const struct evpq__request *request,
-                            PGresult *answer)
+void evpq__conn_keep_statements(struct evpq__conn *conn, const struct evpq__request *request,
+                                PGresult *answer)
 {
     if (request->prepares && request->prepared->state == EVPQ__PREPARED_ASKED)
         evpq__cache_drop(&conn->statements, request->prepared, false);
@@ -304,8 +318,8 @@ static void keep_statements(struct evpq__conn *conn, const struct evpq__request 
 static bool runs_again(struct evpq__conn *conn, struct evpq__request *request)
 {
     PGTransactionStatusType transaction = PQtransactionStatus(conn->pg);
-    if (!request->stale || request->again || request->abandoned || transaction == PQTRANS_INTRANS ||
-        transaction == PQTRANS_INERROR)
+    if (!request->stale || request->again || request->abandoned || request->batch ||
+        transaction == PQTRANS_INTRANS || transaction == PQTRANS_INERROR)
         return false;
     evpq__prepared_unref(request->prepared);
     request->prepared = NULL;
@@ -316,6 +330,41 @@ static bool runs_again(struct evpq__conn *conn, struct evpq__request *request)
     return true;
 }
 
+struct evpq_result *evpq__conn_outcome(struct evpq__conn *conn, const struct evpq__request *request,
+                                       PGresult *answer, struct evpq_error *failure)
+{
+    if (failure->code == EVPQ_OK && too_large(request, answer))
+        set_too_large(request, failure);
+    evpq__conn_check_commit(request, answer, failure);
+    conn->worn = conn->worn || (answer && PQresultMemorySize(answer) > WORN_BYTES);
+    struct evpq_result *result = NULL;
+    if (failure->code != EVPQ_OK || (answer && request->no_result)) {
+        PQclear(answer);
+    } else if (!answer) {
+        evpq__error_set(failure, EVPQ_EDISCONNECTED, EVPQ_UNKNOWN,
+                        "the server ended the statement without a result");
+    } else {
+        result = evpq__result_new(answer, conn->notices);
+        if (!result)
+            evpq__error_set(failure, EVPQ_ENOMEM, EVPQ_UNKNOWN,
+                            "the statement succeeded, but its result found no memory");
+    }
+    return result;
+}
+
+void evpq__conn_take_head(struct evpq__conn *conn, struct evpq__request *head)
+{
+    evpq__node_unlink(&head->node);
+    conn->in_flight--;
+}
+
+void evpq__conn_next_head(struct evpq__conn *conn)
+{
+    if (conn->state == EVPQ__CONN_BUSY && conn->in_flight == 0 && evpq__list_empty(&conn->queued))
+        evpq__conn_enter(conn, EVPQ__CONN_IDLE);
+    evpq__conn_head_begin(conn);
+}
+
 /* The Sync of the head is answered: only now is its outcome final. */
 static void head_over(struct evpq__conn *conn)
 {
@@ -324,48 +373,31 @@ static void head_over(struct evpq__conn *conn)
     struct evpq_error failure = conn->failure;
     conn->answer = NULL;
     conn->failure = (struct evpq_error){0};
-    conn->proven = true;
-    evpq__node_unlink(&request->node);
-    conn->in_flight--;
-    keep_statements(conn, request, answer);
+    evpq__conn_take_head(conn, request);
+    evpq__conn_keep_statements(conn, request, answer);
     bool again = runs_again(conn, request);
-    if (conn->state == EVPQ__CONN_BUSY && conn->in_flight == 0 && evpq__list_empty(&conn->queued))
-        evpq__conn_enter(conn, EVPQ__CONN_IDLE);
-    evpq__conn_head_begin(conn);
+    evpq__conn_next_head(conn);
     if (again) {
         PQclear(answer);
         evpq__error_clear(&failure);
         return;
     }
-    struct evpq_result *result = NULL;
-    if (failure.code == EVPQ_OK && too_large(request, answer))
-        set_too_large(request, &failure);
-    if (failure.code == EVPQ_OK && answer && evpq__statement_commits(&request->statement) &&
-        strcmp(PQcmdStatus(answer), "ROLLBACK") == 0)
-        set_not_committed(&failure);
-    conn->worn = conn->worn || (answer && PQresultMemorySize(answer) > WORN_BYTES);
-    if (failure.code != EVPQ_OK) {
-        PQclear(answer);
-    } else if (!answer) {
-        evpq__error_set(&failure, EVPQ_EDISCONNECTED, EVPQ_UNKNOWN,
-                        "the server ended the statement without a result");
-    } else {
-        result = evpq__result_new(answer, conn->notices);
-        if (!result)
-            evpq__error_set(&failure, EVPQ_ENOMEM, EVPQ_UNKNOWN,
-                            "the statement succeeded, but its result found no memory");
-    }
+    request->failed = failure.code != EVPQ_OK;
+    struct evpq_result *result = evpq__conn_outcome(conn, request, answer, &failure);
     evpq__conn_request_over(request, result, &failure);
 }
 
 /* False: libpq and we disagree about what is under way, or it is something we cannot end. */
 static bool take_result(struct evpq__conn *conn, PGresult *result)
 {
-    struct evpq__request *head = evpq__conn_head(conn);
+    struct evpq__request *head = evpq__segment_now(conn);
     switch (PQresultStatus(result)) {
     case PGRES_PIPELINE_SYNC:
         PQclear(result);
-        if (head)
+        conn->proven = true;
+        if (head && evpq__conn_head(conn)->joined)
+            evpq__segment_over(conn);
+        else if (head)
             head_over(conn);
         return head != NULL;
     case PGRES_TUPLES_OK:
@@ -376,6 +408,10 @@ static bool take_result(struct evpq__conn *conn, PGresult *result)
             if (--head->preludes == 0 && head->prepares)
                 evpq__cache_ready(head->prepared);
             PQclear(result);
+            return true;
+        }
+        if (head && head->joined && !head->answer) {
+            evpq__segment_answer(conn, head, result);
             return true;
         }
         if (head && !conn->answer) {
@@ -495,23 +531,52 @@ static void conn_pump(struct evpq__task *task)
     conn_after_libpq(conn, ok);
 }
 
+/* Others of its batch, with a Sync of their own, may be behind it. */
+static bool goes_on(const struct evpq__request *head)
+{
+    return head->batch && !head->joined;
+}
+
+static bool counts_bytes(struct evpq__conn *conn)
+{
+    struct evpq__request *head = evpq__conn_head(conn);
+    return conn->state == EVPQ__CONN_IDLE || (head && head->max_bytes);
+}
+
+static void stop_flood(struct evpq__conn *conn, const struct evpq__request *head)
+{
+    set_too_large(head, &conn->failure);
+    evpq__drain_cancel(conn);
+    evpq__conn_close_for(conn, "result too large");
+}
+
 /* Before it is read: has more come than was asked for? */
 static void count_flood(struct evpq__conn *conn)
 {
+    if (!counts_bytes(conn))
+        return;
     struct evpq__request *head = evpq__conn_head(conn);
     bool idle = conn->state == EVPQ__CONN_IDLE;
-    if (!idle && !(head && head->max_bytes))
-        return;
-    evpq__pq_count_received(conn->pg, &conn->received);
+    count_received(conn);
     if (idle && conn->idle_before == 0)
         conn->idle_before = conn->received;
-    if (idle && conn->received - conn->idle_before > IDLE_BYTES) {
+    if (idle && conn->received - conn->idle_before > IDLE_BYTES)
         evpq__conn_close_for(conn, "flooded while idle");
-    } else if (!idle && conn->received - head->received_before > head->max_bytes) {
-        set_too_large(head, &conn->failure);
-        evpq__drain_cancel(conn);
-        evpq__conn_close_for(conn, "result too large");
-    }
+    else if (!idle && !goes_on(head) && conn->received - head->received_before > head->max_bytes)
+        stop_flood(conn, head);
+}
+
+/* After it: what has been read of a head whose answers others follow is its own, as long as it is
+ * not over. */
+static void count_read(struct evpq__conn *conn)
+{
+    if (!counts_bytes(conn))
+        return;
+    struct evpq__request *head = evpq__conn_head(conn);
+    conn->unread = evpq__pq_waiting(conn->pg);
+    if (head && goes_on(head) &&
+        conn->received - conn->unread > head->received_before + head->max_bytes)
+        stop_flood(conn, head);
 }
 
 static void conn_on_io(struct evpq__io *io, int events)
@@ -531,6 +596,8 @@ static void conn_on_io(struct evpq__io *io, int events)
         if (ok && conn->state == EVPQ__CONN_IDLE)
             ok = evpq__pq_consume(conn->pg);
         ok = ok && conn_collect(conn);
+        if (ok)
+            count_read(conn);
     }
     if (ok && !conn->why && (conn->unsent || !evpq__list_empty(&conn->queued)))
         ok = evpq__send_queued(conn);

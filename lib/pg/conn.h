@@ -24,7 +24,11 @@ struct evpq__request {
     int64_t deadline_us; /* what the server's timeout is derived from */
     bool server_timeout; /* wanted: statement_timeout travels ahead of it */
     size_t max_bytes;    /* of the result; 0: any */
-    bool alone;          /* sent when nothing is in flight, and nothing is sent behind it */
+    bool alone;          /* sent when nothing is in flight, and nothing is sent behind it; those of
+                            one batch do not mind each other */
+    const void *batch;   /* whose they are; NULL: of none */
+    bool joined;         /* no Sync behind it: it shares that, and its outcome, with the next */
+    bool no_result;      /* `done` gets none when it has succeeded, and no error */
     evpq_switch prepare; /* its statement: at the first use, never, or (default) at the second */
     /*
      * Once, from the loop: the statement is over. `result` (to be owned) or
@@ -43,12 +47,14 @@ struct evpq__request {
     bool victim;       /* in `done`: our cancel of another one has hit it; it had no effect */
     bool prepares;     /* its Prepare goes ahead of it */
     bool stale;        /* it failed because its prepared statement is not what it was */
-    bool again;        /* for that reason it goes a second time, without */
+    bool failed; /* in `done`: the error is its own, and not of another that it is joined to */
+    bool again;  /* for that reason it goes a second time, without */
     struct evpq__prepared *prepared; /* what it runs; NULL: it brings its text */
     unsigned preludes;               /* answers still to come that are not its own */
     uint32_t limit_ms;               /* the server's timeout; 0: none */
     int64_t limit_us;         /* the server cannot have stopped it for that before this moment */
     uint64_t received_before; /* bytes on the connection, when its answer could begin */
+    PGresult *answer;         /* joined: what has come for it, before the Sync */
 };
 
 /* How a connection is to behave; lives as long as its connections. */

@@ -3,8 +3,9 @@
 #define EVPQ_LIB_PG_CONN_PARTS_H
 
 /*
- * The inside of a connection, for the four files that are it: send.c sends,
- * conn.c takes answers, drain.c cleans, closing.c ends.
+ * The inside of a connection, for the five files that are it: send.c sends,
+ * conn.c takes answers, segment.c those of several statements before one Sync,
+ * drain.c cleans, closing.c ends.
  *
  *            submit              abandoned, or recycled unclean
  *   IDLE <===========> BUSY ----------------------> DRAINING
@@ -47,8 +48,10 @@ struct evpq__conn {
     const char *why;  /* set: it is closed, or the pump is to close it */
     bool unsent;      /* libpq has bytes that the socket did not take */
     bool worn, proven;
+    PGTransactionStatusType transaction; /* when nothing was in flight, the last time */
     bool local_timeout;    /* in this transaction a statement_timeout of ours is set */
     uint64_t received;     /* bytes that have come, as far as somebody counts */
+    size_t unread;         /* of them, in the socket after the last reading */
     int64_t head_since_us; /* the turn in which the head became it */
     uint64_t idle_before;  /* of them, when it was heard first while idle; 0: not yet */
 
@@ -56,6 +59,7 @@ struct evpq__conn {
     size_t told; /* of libpq's error message has come as a result */
     PGresult *answer;
     struct evpq_error failure;
+    struct evpq__node *answered; /* of those it is joined with, the last that has its answer */
 
     /* send.c */
     struct evpq__cache statements;
@@ -85,6 +89,19 @@ void evpq__conn_head_begin(struct evpq__conn *conn);
 /* The end of `request`, which is on no list any more. */
 void evpq__conn_request_over(struct evpq__request *request, struct evpq_result *result,
                              struct evpq_error *error);
+/* What the server keeps for it, as far as this request has told. */
+void evpq__conn_keep_statements(struct evpq__conn *conn, const struct evpq__request *request,
+                                PGresult *answer);
+/* An answer whose Sync has come, as a result; NULL, and `failure` says why. */
+struct evpq_result *evpq__conn_outcome(struct evpq__conn *conn, const struct evpq__request *request,
+                                       PGresult *answer, struct evpq_error *failure);
+/* An answer to COMMIT says that it was none: then that is the error. */
+void evpq__conn_check_commit(const struct evpq__request *request, PGresult *answer,
+                             struct evpq_error *err);
+/* Of the head of those in flight: they are one fewer, and it is on no list. */
+void evpq__conn_take_head(struct evpq__conn *conn, struct evpq__request *head);
+/* Those that went with the Sync are gone: is it idle? Who is next? */
+void evpq__conn_next_head(struct evpq__conn *conn);
 /* The pump closes it, for this reason; the first reason stays. */
 void evpq__conn_close_for(struct evpq__conn *conn, const char *why);
 
@@ -93,9 +110,21 @@ void evpq__send_init(struct evpq__conn *conn);
 /* What may go now, and what libpq still has. False: the connection cannot go on. */
 bool evpq__send_queued(struct evpq__conn *conn);
 
+/* segment.c */
+/* Whose answer comes now: the head, or one that is joined to it; NULL when nothing is in flight. */
+struct evpq__request *evpq__segment_now(const struct evpq__conn *conn);
+/* An answer for one that is joined to the next, whose turn it is now. */
+void evpq__segment_answer(struct evpq__conn *conn, struct evpq__request *request, PGresult *answer);
+/* The Sync of several has come. */
+void evpq__segment_over(struct evpq__conn *conn);
+/* Those at the front of `queued` that are joined cannot go: a transaction is open. */
+void evpq__segment_refuse(struct evpq__conn *conn);
+
 /* drain.c */
 void evpq__drain_init(struct evpq__conn *conn);
 void evpq__drain_stop_timers(struct evpq__conn *conn);
+/* Ends the transaction that is open, before anything else is sent. */
+void evpq__drain_roll_back(struct evpq__conn *conn);
 /* Asks the server to stop what it runs, if the pool has a cancel request left. */
 void evpq__drain_cancel(struct evpq__conn *conn);
 /* One step towards a clean connection, when the time has come for it. Last in each handler. */

@@ -56,6 +56,7 @@ static void cleaning_done(struct evpq__request *request, struct evpq_result *res
 void evpq__drain_init(struct evpq__conn *conn)
 {
     conn->cleaning.done = cleaning_done;
+    conn->cleaning.alone = true;
     evpq__node_init(&conn->cleaning.node);
     evpq__task_init(&conn->cancel_over, on_cancel_over);
     evpq__timer_init(&conn->drain_limit, on_drain_limit);
@@ -250,6 +251,23 @@ static void cleaning_done(struct evpq__request *request, struct evpq_result *res
     evpq_result_free(result);
 }
 
+static void send_cleaning(struct evpq__conn *conn, const char *sql)
+{
+    conn->cleaning.statement.sql = sql;
+    evpq__list_push_front(&conn->queued, &conn->cleaning.node);
+    evpq__conn_post_pump(conn);
+}
+
+void evpq__drain_roll_back(struct evpq__conn *conn)
+{
+    if (conn->state >= EVPQ__CONN_CLOSING || conn->recycled ||
+        evpq__node_linked(&conn->cleaning.node))
+        return;
+    if (conn->state == EVPQ__CONN_IDLE)
+        evpq__conn_enter(conn, EVPQ__CONN_BUSY);
+    send_cleaning(conn, "ROLLBACK");
+}
+
 /* True: a step is under way. */
 static bool clean(struct evpq__conn *conn)
 {
@@ -258,9 +276,7 @@ static bool clean(struct evpq__conn *conn)
     const char *sql = cleaning_step(conn);
     if (!sql)
         return false;
-    conn->cleaning.statement.sql = sql;
-    evpq__list_push_back(&conn->queued, &conn->cleaning.node);
-    evpq__conn_post_pump(conn);
+    send_cleaning(conn, sql);
     return true;
 }
 
@@ -310,7 +326,8 @@ bool evpq__conn_recycle(struct evpq__conn *conn)
         conn->used = false;
         return true;
     }
-    assert(evpq__list_empty(&conn->queued));
+    assert(evpq__list_empty(&conn->queued) ||
+           evpq__list_first(&conn->queued) == &conn->cleaning.node);
     conn->recycled = true;
     drain_begin(conn);
     drain_bound(conn);

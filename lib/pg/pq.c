@@ -73,22 +73,26 @@ bool evpq__pq_read_only(const PGconn *conn)
     return reports_on(conn, "default_transaction_read_only");
 }
 
-void evpq__pq_count_received(const PGconn *conn, uint64_t *received)
+size_t evpq__pq_waiting(const PGconn *conn)
 {
-    int fd = PQsocket(conn);
+    int waiting;
+    return ioctl(PQsocket(conn), FIONREAD, &waiting) == 0 && waiting > 0 ? (size_t)waiting : 0;
+}
+
+void evpq__pq_count_received(const PGconn *conn, uint64_t *received, size_t left)
+{
 #ifdef __linux__
     struct tcp_info info;
     socklen_t length = sizeof(info);
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+    if (getsockopt(PQsocket(conn), IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
         length >=
             offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received)) {
         *received = info.tcpi_bytes_received;
         return;
     }
 #endif
-    int waiting;
-    if (ioctl(fd, FIONREAD, &waiting) == 0 && waiting > 0)
-        *received += (uint64_t)waiting;
+    size_t waiting = evpq__pq_waiting(conn);
+    *received += waiting > left ? waiting - left : 0;
 }
 
 /* ":  28P01: ", as PQERRORS_VERBOSE writes it behind the (translated) severity. */

@@ -50,10 +50,13 @@ bool evpq__pq_read_only(const PGconn *conn);
 
 /*
  * Adds to `received`, or sets it: bytes that the kernel has received for this
- * connection. Exact over TCP on Linux; else what is waiting to be read now is
- * added, so it has to be asked before each reading.
+ * connection. Exact over TCP on Linux; else what waits to be read is added, less
+ * the `left` that waited after the last reading: so it has to be asked before
+ * each reading, and evpq__pq_waiting() after it.
  */
-void evpq__pq_count_received(const PGconn *conn, uint64_t *received);
+void evpq__pq_count_received(const PGconn *conn, uint64_t *received, size_t left);
+/* Bytes that wait to be read from the socket. */
+size_t evpq__pq_waiting(const PGconn *conn);
 
 /* PQcancelStart() and its kind are there and can be trusted. */
 bool evpq__pq_has_async_cancel(void);

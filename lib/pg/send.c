@@ -13,6 +13,17 @@
 #include "pg/conn_parts.h"
 #include "pg/pq.h"
 
+static struct evpq__request *last_sent(const struct evpq__conn *conn)
+{
+    return evpq__container_of(conn->sent.head.prev, struct evpq__request, node);
+}
+
+/* The one that was sent before has no Sync: it shares the one of the next. */
+static const struct evpq__request *joined_to(const struct evpq__conn *conn)
+{
+    return conn->in_flight > 0 && last_sent(conn)->joined ? last_sent(conn) : NULL;
+}
+
 /* In the transaction of the statement, so it is gone after it; or in the user's, until it ends. */
 static bool send_timeout(struct evpq__conn *conn, PGTransactionStatusType transaction,
                          const char *milliseconds)
@@ -40,9 +51,10 @@ static uint32_t server_limit_ms(const struct evpq__conn *conn, const struct evpq
     return limit_ms < 1 ? 1 : limit_ms > INT32_MAX ? INT32_MAX : (uint32_t)limit_ms;
 }
 
-/* The server's own limit, ahead of the statement and before the same Sync. */
+/* The server's own limit, ahead of the statement and before the same Sync; `before`: joined to it,
+ * or NULL. Several that are joined are limited once, by the first behind BEGIN. */
 static bool send_limit(struct evpq__conn *conn, struct evpq__request *request,
-                       PGTransactionStatusType transaction)
+                       const struct evpq__request *before, PGTransactionStatusType transaction)
 {
     if (transaction == PQTRANS_IDLE)
         conn->local_timeout = false;
@@ -50,6 +62,11 @@ static bool send_limit(struct evpq__conn *conn, struct evpq__request *request,
     /* A failed transaction takes nothing but its end. */
     if (transaction == PQTRANS_INERROR || evpq__statement_begins(&request->statement))
         return true;
+    if (before && !evpq__statement_begins(&before->statement)) {
+        request->limit_ms = before->limit_ms;
+        request->limit_us = before->limit_us;
+        return true;
+    }
     request->limit_ms = server_limit_ms(conn, request);
     if (request->limit_ms) {
         char milliseconds[16];
@@ -114,7 +131,7 @@ static void choose_statement(struct evpq__conn *conn, struct evpq__request *requ
             return;
         prepared = new_prepared(conn, &request->statement, hash);
         request->prepares = prepared != NULL;
-    } else if (prepared->state != EVPQ__PREPARED_READY) {
+    } else if (prepared->state != EVPQ__PREPARED_READY && !joined_to(conn)) {
         /* Its Prepare is on the way with another request, and may fail with that. */
         return;
     }
@@ -169,6 +186,7 @@ static void enter_pipeline(struct evpq__conn *conn, struct evpq__request *reques
     request->in_flight = true;
     request->abandoned = request->cancel_tried = request->victim = request->stale = false;
     request->exposed = false;
+    request->failed = false;
     request->preludes = 0;
     request->limit_ms = 0;
     if (conn->in_flight == 1)
@@ -193,48 +211,102 @@ static bool send_deallocation(struct evpq__conn *conn, PGTransactionStatusType t
     return send_statement(conn, &conn->deallocation) && evpq__pq_send_sync(conn->pg);
 }
 
+/*
+ * libpq does not tell while something is in flight. What is joined is in its own
+ * transaction, whose BEGIN has gone ahead; what else is in flight changes none.
+ */
+static PGTransactionStatusType transaction_of(struct evpq__conn *conn, bool joined)
+{
+    if (joined)
+        return PQTRANS_INTRANS;
+    if (conn->in_flight == 0)
+        conn->transaction = PQtransactionStatus(conn->pg);
+    return conn->transaction;
+}
+
 /* False: libpq has taken a part at most, and nothing can be said of the rest. */
 static bool send_request(struct evpq__conn *conn, struct evpq__request *request)
 {
-    PGTransactionStatusType transaction = PQtransactionStatus(conn->pg);
+    const struct evpq__request *before = joined_to(conn);
+    PGTransactionStatusType transaction = transaction_of(conn, before != NULL);
     if (request->sent && !request->again)
         request->sent(request);
     conn->used = true;
-    if (!send_deallocation(conn, transaction))
+    if (!before && !send_deallocation(conn, transaction))
         return false;
     choose_statement(conn, request, transaction);
     enter_pipeline(conn, request);
-    return send_closes(conn, request) && send_limit(conn, request, transaction) &&
+    return send_closes(conn, request) && send_limit(conn, request, before, transaction) &&
            send_prepare(conn, request) && send_statement(conn, request) &&
-           evpq__pq_send_sync(conn->pg);
+           (request->joined || evpq__pq_send_sync(conn->pg));
 }
 
-static struct evpq__request *last_sent(const struct evpq__conn *conn)
+static bool in_batch(const struct evpq__conn *conn, const struct evpq__request *request)
 {
-    return evpq__container_of(conn->sent.head.prev, struct evpq__request, node);
+    return request->batch && conn->in_flight > 0 && last_sent(conn)->batch == request->batch;
 }
 
 static bool may_send(const struct evpq__conn *conn, const struct evpq__request *request)
 {
-    if (conn->unsent || conn->notices->fatal || conn->in_flight >= conn->rules->depth ||
-        PQstatus(conn->pg) != CONNECTION_OK)
+    if (conn->unsent || conn->notices->fatal || PQstatus(conn->pg) != CONNECTION_OK)
         return false;
-    if (conn->in_flight > 0 && (request->alone || last_sent(conn)->alone))
+    bool goes_along = in_batch(conn, request);
+    if (!goes_along && conn->in_flight >= conn->rules->depth)
+        return false;
+    if (!goes_along && conn->in_flight > 0 && (request->alone || last_sent(conn)->alone))
         return false;
     return conn->state == EVPQ__CONN_BUSY || request == &conn->cleaning;
 }
 
-bool evpq__send_queued(struct evpq__conn *conn)
+/* Bytes of a request of a batch, about. */
+static size_t size_of(const struct evpq__request *request)
 {
-    struct evpq__node *node;
-    while ((node = evpq__list_first(&conn->queued))) {
-        struct evpq__request *request = evpq__container_of(node, struct evpq__request, node);
-        if (!may_send(conn, request))
-            break;
-        if (!send_request(conn, request))
-            return false;
-    }
+    const struct evpq__params *params = &request->statement.params;
+    size_t size = request->statement.sql_length;
+    for (int i = 0; request->batch && i < params->count; i++)
+        size += (size_t)params->lengths[i];
+    return request->batch ? size : 0;
+}
+
+static bool flush(struct evpq__conn *conn)
+{
     int unsent = PQflush(conn->pg);
     conn->unsent = unsent > 0;
     return unsent >= 0;
+}
+
+/* With a full socket libpq would keep, and try to send, all that it is given: so it gets no more
+ * than this between two flushes. */
+enum { FLUSH_BYTES = 64 * 1024 };
+
+/* False: the connection cannot go on. */
+static bool send_some(struct evpq__conn *conn, bool *more)
+{
+    size_t bytes = 0;
+    struct evpq__node *node;
+    while (bytes < FLUSH_BYTES && (node = evpq__list_first(&conn->queued))) {
+        struct evpq__request *request = evpq__container_of(node, struct evpq__request, node);
+        if (!may_send(conn, request))
+            break;
+        if (request->joined && conn->in_flight == 0 &&
+            PQtransactionStatus(conn->pg) != PQTRANS_IDLE) {
+            evpq__segment_refuse(conn);
+            continue;
+        }
+        bytes += size_of(request);
+        if (!send_request(conn, request))
+            return false;
+    }
+    *more = bytes >= FLUSH_BYTES;
+    return true;
+}
+
+bool evpq__send_queued(struct evpq__conn *conn)
+{
+    if (conn->unsent && !flush(conn))
+        return false;
+    for (bool more = true; more && !conn->unsent;)
+        if (!send_some(conn, &more) || !flush(conn))
+            return false;
+    return true;
 }

@@ -114,6 +114,33 @@ int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, const evpq_acquire_options
     return EVPQ_OK;
 }
 
+/* Operations that may wait in one lease. */
+enum { LEASE_OPS = 1000 };
+
+int evpq__lease_admit(const struct evpq_lease *lease)
+{
+    if (!lease->pool)
+        return EVPQ_ECLOSED;
+    if (!lease->slot || !evpq__conn_alive(lease->slot->conn))
+        return EVPQ_EDISCONNECTED;
+    return lease->query_count >= LEASE_OPS ? EVPQ_EOVERLOADED : EVPQ_OK;
+}
+
+void evpq__lease_enter(struct evpq_lease *lease, struct evpq__waiter *waiter,
+                       const struct evpq__op_class *class_, uint32_t timeout_ms)
+{
+    struct evpq_pool *pool = lease->pool;
+    waiter->pool = pool;
+    waiter->slot = lease->slot;
+    waiter->number = ++pool->operations;
+    waiter->started_us = evpq__loop_now(pool->loop);
+    waiter->timeout_ms = timeout_ms;
+    pool->ops++;
+    evpq__op_init(&waiter->op, class_, pool->loop, evpq__loop_deadline(pool->loop, timeout_ms));
+    lease->query_count++;
+    evpq__list_push_back(&lease->queries, &waiter->op.node);
+}
+
 void evpq__lease_stop_queries(struct evpq_lease *lease, evpq_code why)
 {
     /* From the end: what waits in the line goes before what runs. */

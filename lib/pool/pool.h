@@ -272,8 +272,17 @@ int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *qu
 int evpq__pool_ask(evpq_op **out, struct evpq_pool *pool, const evpq_query *query,
                    evpq_result_fn *on_result, void *user);
 
+/* The limit of a result's bytes: what was asked for, or the pool's. 0: none. */
+size_t evpq__pool_result_limit(const struct evpq_pool *pool, size_t bytes);
+
 /* lease.c */
 
+/* May it be given one more operation? Else what the call answers. */
+int evpq__lease_admit(const struct evpq_lease *lease);
+/* It has its slot at once, and waits in the line of its connection. Counted until its node is
+ * unlinked and query_count lowered. */
+void evpq__lease_enter(struct evpq_lease *lease, struct evpq__waiter *waiter,
+                       const struct evpq__op_class *class_, uint32_t timeout_ms);
 /* Stops what has not finished. */
 void evpq__lease_stop_queries(struct evpq_lease *lease, evpq_code why);
 /* Its connection is gone, or taken away; the handle stays with the user. */

@@ -10,9 +10,6 @@
 #include "base/mem.h"
 #include "pool/pool.h"
 
-/* Statements that may wait in one lease. */
-enum { LEASE_QUERIES = 1000 };
-
 struct query {
     struct evpq__waiter waiter;
     struct evpq__request request; /* with the connection while waiter.slot is set */
@@ -166,10 +163,11 @@ static size_t aligned(size_t size)
     return (size + unit - 1) / unit * unit;
 }
 
-/* An empty result of libpq takes some 2 kB. */
-static size_t result_limit(size_t bytes)
+size_t evpq__pool_result_limit(const struct evpq_pool *pool, size_t bytes)
 {
-    enum { LEAST = 4096 };
+    enum { LEAST = 4096 }; /* an empty result of libpq takes some 2 kB */
+    if (bytes == 0)
+        bytes = pool->options.max_result_bytes;
     return bytes == 0 || bytes > LEAST ? bytes : LEAST;
 }
 
@@ -189,8 +187,7 @@ static struct query *query_new(const struct evpq_pool *pool, const evpq_query *q
     evpq_switch timeout =
         query->server_timeout ? query->server_timeout : pool->options.server_timeout;
     q->request.server_timeout = timeout == EVPQ_ON;
-    q->request.max_bytes = result_limit(query->max_result_bytes ? query->max_result_bytes
-                                                                : pool->options.max_result_bytes);
+    q->request.max_bytes = evpq__pool_result_limit(pool, query->max_result_bytes);
     q->request.prepare = query->prepare;
     evpq__node_init(&q->request.node);
     q->request.done = request_done;
@@ -259,32 +256,19 @@ int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,
     evpq_query complete;
     if (!lease || !on_result || evpq__query_read(&complete, query))
         return EVPQ_EINVALID;
+    int refused = evpq__lease_admit(lease);
+    if (refused)
+        return refused;
     struct evpq_pool *pool = lease->pool;
-    if (!pool)
-        return EVPQ_ECLOSED;
-    if (!lease->slot || !evpq__conn_alive(lease->slot->conn))
-        return EVPQ_EDISCONNECTED;
-    if (lease->query_count >= LEASE_QUERIES)
-        return EVPQ_EOVERLOADED;
     struct query *q =
         query_new(pool, &complete, complete.tag ? complete.tag : lease->tag, on_result, user);
     if (!q)
         return EVPQ_ENOMEM;
-    struct evpq__waiter *waiter = &q->waiter;
-    waiter->pool = pool;
-    waiter->slot = lease->slot;
-    waiter->number = ++pool->operations;
-    waiter->started_us = evpq__loop_now(pool->loop);
-    waiter->timeout_ms = timeout_of(pool, &complete);
-    pool->ops++;
-    evpq__op_init(&waiter->op, &query_class, pool->loop,
-                  evpq__loop_deadline(pool->loop, waiter->timeout_ms));
     q->lease = lease;
     q->request.alone = true;
-    lease->query_count++;
-    evpq__list_push_back(&lease->queries, &waiter->op.node);
+    evpq__lease_enter(lease, &q->waiter, &query_class, timeout_of(pool, &complete));
     query_on_slot(q);
     if (out)
-        *out = &waiter->op;
+        *out = &q->waiter.op;
     return EVPQ_OK;
 }

@@ -334,6 +334,55 @@ static void tell_lease(struct tale *tale)
     evpq_lease_release(lease);
 }
 
+static void on_statement(uint32_t statement, evpq_result *result, const evpq_error *err, void *user)
+{
+    struct call *first = user;
+    outcome_result(result, err, &first[statement].outcome);
+}
+
+enum { STATEMENTS = 3 };
+
+static void on_batch_done(const evpq_error *err, void *user)
+{
+    struct call *done = (struct call *)user + STATEMENTS;
+    done->outcome.calls++;
+    done->outcome.code = evpq_error_code(err);
+    done->outcome.fate = evpq_error_fate(err);
+    snprintf(done->outcome.message, sizeof(done->outcome.message), "%s", evpq_error_message(err));
+}
+
+/* Each statement tells the truth of itself, whatever became of the others. */
+static void batch(struct tale *tale, evpq_batch_mode mode)
+{
+    static const char insert[] =
+        "INSERT INTO evpq_torture VALUES ($1) RETURNING nonce, "
+        "current_database() || ' ' || current_setting('application_name')";
+    struct call *first = &tale->calls[tale->count];
+    evpq_value nonces[STATEMENTS];
+    evpq_query queries[STATEMENTS];
+    const evpq_query *pointers[STATEMENTS];
+    for (int i = 0; i < STATEMENTS; i++) {
+        nonces[i] = evpq_int8(new_call(tale, EVPQ_OK)->nonce = ++last_nonce);
+        queries[i] = (evpq_query){
+            .size = sizeof(evpq_query), .sql = insert, .params = &nonces[i], .params_count = 1};
+        pointers[i] = &queries[i];
+    }
+    struct call *done = new_call(tale, EVPQ_OK);
+    int code = evpq_pool_batch(
+        NULL, tale->live.pool,
+        EVPQ_BATCH(mode, .queries = pointers, .queries_count = STATEMENTS, .timeout_ms = 5000),
+        on_statement, on_batch_done, first);
+    for (struct call *call = first; call <= done; call++)
+        accept_call(tale, call, code);
+    await(tale, done);
+}
+
+static void tell_batch(struct tale *tale)
+{
+    batch(tale, EVPQ_BATCH_TRANSACTION);
+    batch(tale, EVPQ_BATCH_EACH);
+}
+
 static void tell_loss(struct tale *tale)
 {
     ask(tale, NULL, EVPQ_EDISCONNECTED, "SELECT pg_terminate_backend(pg_backend_pid())", 5000);
@@ -450,6 +499,7 @@ static const struct story page_story = {"page", true, false, tell_page, {0}};
 static const struct story cancel_story = {"cancel", true, false, tell_cancel, {0}};
 static const struct story timeout_story = {"timeout", true, false, tell_timeout, {0}};
 static const struct story lease_story = {"lease", true, false, tell_lease, {0}};
+static const struct story batch_story = {"batch", true, false, tell_batch, {0}};
 static const struct story loss_story = {"loss", true, true, tell_loss, {0}};
 static const struct story close_story = {"close", true, false, tell_close, {0}};
 static const struct story extras_story = {"extras",
@@ -674,6 +724,8 @@ STORY(timeout_story, TORTURE_EVPQ, case_38_timeout_when_evpq_finds_no_memory)
 STORY(timeout_story, TORTURE_LIBPQ, case_38_timeout_when_libpq_finds_no_memory)
 STORY(lease_story, TORTURE_EVPQ, case_38_lease_when_evpq_finds_no_memory)
 STORY(lease_story, TORTURE_LIBPQ, case_38_lease_when_libpq_finds_no_memory)
+STORY(batch_story, TORTURE_EVPQ, case_38_batch_when_evpq_finds_no_memory)
+STORY(batch_story, TORTURE_LIBPQ, case_38_batch_when_libpq_finds_no_memory)
 STORY(loss_story, TORTURE_EVPQ, case_38_loss_when_evpq_finds_no_memory)
 STORY(loss_story, TORTURE_LIBPQ, case_38_loss_when_libpq_finds_no_memory)
 STORY(close_story, TORTURE_EVPQ, case_38_close_when_evpq_finds_no_memory)
@@ -713,6 +765,8 @@ int main(void)
         cmocka_unit_test_teardown(case_38_timeout_when_libpq_finds_no_memory, heal),
         cmocka_unit_test_teardown(case_38_lease_when_evpq_finds_no_memory, heal),
         cmocka_unit_test_teardown(case_38_lease_when_libpq_finds_no_memory, heal),
+        cmocka_unit_test_teardown(case_38_batch_when_evpq_finds_no_memory, heal),
+        cmocka_unit_test_teardown(case_38_batch_when_libpq_finds_no_memory, heal),
         cmocka_unit_test_teardown(case_38_loss_when_evpq_finds_no_memory, heal),
         cmocka_unit_test_teardown(case_38_loss_when_libpq_finds_no_memory, heal),
         cmocka_unit_test_teardown(case_38_close_when_evpq_finds_no_memory, heal),

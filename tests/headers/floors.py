@@ -17,7 +17,7 @@ PUBLIC = {
     "base.h": "base", "error.h": "base", "op.h": "base",
     "limiter.h": "flow", "semaphore.h": "flow", "group.h": "flow", "queue.h": "flow",
     "value.h": "pg", "query.h": "pg", "result.h": "pg",
-    "pool.h": "pool", "limits.h": "pool", "trace.h": "pool",
+    "pool.h": "pool", "limits.h": "pool", "trace.h": "pool", "batch.h": "pool",
     "router.h": "route",
     "pager.h": "page",
     "scan.h": "page",

@@ -85,5 +85,12 @@ def standby_reads_from_a_standby():
     check(done.text() in ("read from the primary\n", "read from the standby\n"), done.text())
 
 
+@case
+def batch_changes_both_or_nothing():
+    equal(example("batch").ends(0).text(), "balance: 70\nbalance: 130\n")
+    done = example("batch", "101").ends(1, "batch: statement 2: ", "nothing was changed")
+    equal(done.text(), "")
+
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -572,6 +572,7 @@ void fake_pg_canceled(const PGconn *of)
         PGconn *pg = evpq__container_of(n, struct pg_conn, node);
         if (pg != of || pg->status != CONNECTION_OK || !fake_pg_waits(pg))
             continue;
+        pg->hangs = pg->open = false;
         fake_says_error(pg, "ERROR", "57014", "canceling statement due to user request");
         fake_says_sync(pg, pg->transaction == PQTRANS_IDLE ? PQTRANS_IDLE : PQTRANS_INERROR);
     }

@@ -103,6 +103,13 @@ void fake_server(fake_server_fn *server);
  */
 void fake_server_simple(PGconn *pg, const char *sql);
 
+/*
+ * A server that answers each statement when it comes, several before one Sync
+ * too. BEGIN, COMMIT, ROLLBACK, FAIL, HANG and DIE as above; DEFER makes the next
+ * COMMIT fail; after HANG it is silent.
+ */
+void fake_server_statements(bool on);
+
 /* Cancel requests */
 
 /* Started, ever. */

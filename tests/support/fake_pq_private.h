@@ -64,6 +64,8 @@ struct pg_conn {
     } prepared[PREPARED];
     bool executed_prepared; /* the last statement was */
     bool aborted;           /* a command of this segment has failed */
+    bool open, defers,
+        hangs; /* by statements: a transaction is; its COMMIT will fail; it is silent */
     const char *refuse_prepare;
     char *received[STATEMENTS];
     int received_count;

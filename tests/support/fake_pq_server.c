@@ -14,6 +14,7 @@
 #include "support/fake_pq_private.h"
 
 static fake_server_fn *server;
+static bool by_statement;
 
 static struct message *say(PGconn *pg, enum kind kind, PGresult *result)
 {
@@ -85,6 +86,12 @@ void fake_loses_later(PGconn *pg, const char *text)
 void fake_server(fake_server_fn *now)
 {
     server = now;
+    by_statement = false;
+}
+
+void fake_server_statements(bool on)
+{
+    by_statement = on;
 }
 
 void fake_server_simple(PGconn *pg, const char *sql)
@@ -189,6 +196,57 @@ static void prelude_succeeds(PGconn *pg)
     pg->half = NULL;
 }
 
+static void fails(PGconn *pg, const char *sqlstate, const char *message)
+{
+    fake_says_error(pg, "ERROR", sqlstate, message);
+    pg->aborted = true;
+}
+
+/* As fake_server_simple(), but for the Sync. */
+static void answer_statement(PGconn *pg, const char *sql)
+{
+    bool ends = strcmp(sql, "COMMIT") == 0 || strcmp(sql, "ROLLBACK") == 0;
+    if (ends)
+        pg->open = false;
+    if (strcmp(sql, "BEGIN") == 0)
+        pg->open = true;
+    if (strcmp(sql, "DIE") == 0) {
+        fake_server_simple(pg, sql);
+        pg->hangs = true;
+    } else if (strcmp(sql, "HANG") == 0) {
+        pg->hangs = true;
+    } else if (strcmp(sql, "FAIL") == 0) {
+        fails(pg, "22012", "division by zero");
+    } else if (strcmp(sql, "COMMIT") == 0 && pg->defers) {
+        fails(pg, "23503", "deferred");
+    } else if (ends || strcmp(sql, "BEGIN") == 0) {
+        fake_says(pg, PGRES_COMMAND_OK);
+    } else {
+        fake_says_rows(pg, 1);
+    }
+    pg->defers = strcmp(sql, "DEFER") == 0 || (pg->defers && !ends);
+}
+
+static void receive_statement(PGconn *pg, struct command *c)
+{
+    if (pg->hangs)
+        return;
+    if (c->kind == SYNC) {
+        fake_says_sync(pg, !pg->open     ? PQTRANS_IDLE
+                           : pg->aborted ? PQTRANS_INERROR
+                                         : PQTRANS_INTRANS);
+        pg->aborted = false;
+        return;
+    }
+    assert_int_equal(c->kind, QUERY);
+    assert_true(pg->received_count < STATEMENTS);
+    pg->received[pg->received_count++] = fake_copy(c->sql);
+    if (pg->aborted)
+        fake_says(pg, PGRES_PIPELINE_ABORTED);
+    else
+        answer_statement(pg, c->sql);
+}
+
 static void server_syncs(PGconn *pg)
 {
     if (pg->aborted)
@@ -205,6 +263,10 @@ static void server_syncs(PGconn *pg)
 
 void fake_pq_server_receives(PGconn *pg, struct command *c)
 {
+    if (by_statement) {
+        receive_statement(pg, c);
+        return;
+    }
     if (c->kind == SYNC) {
         server_syncs(pg);
         return;
