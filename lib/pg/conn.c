@@ -293,6 +293,8 @@ static void keep_statements(struct evpq__conn *conn, const struct evpq__request 
     if (request->prepares && request->prepared->state == EVPQ__PREPARED_ASKED)
         evpq__cache_drop(&conn->statements, request->prepared, false);
     const char *tag = answer ? PQcmdStatus(answer) : "";
+    if (tag[0] != 'D')
+        return;
     if (strcmp(tag, "DISCARD ALL") == 0 || strcmp(tag, "DEALLOCATE ALL") == 0)
         evpq__cache_drop_all(&conn->statements);
 }
@@ -340,7 +342,7 @@ static void head_over(struct evpq__conn *conn)
     struct evpq_result *result = NULL;
     if (failure.code == EVPQ_OK && too_large(request, answer))
         set_too_large(request, &failure);
-    if (failure.code == EVPQ_OK && answer && evpq__statement_commits(&request->statement) &&
+    if (failure.code == EVPQ_OK && answer && request->statement.kind == EVPQ__COMMITS &&
         strcmp(PQcmdStatus(answer), "ROLLBACK") == 0)
         set_not_committed(&failure);
     conn->worn = conn->worn || (answer && PQresultMemorySize(answer) > WORN_BYTES);

@@ -48,7 +48,7 @@ static bool send_limit(struct evpq__conn *conn, struct evpq__request *request,
         conn->local_timeout = false;
     request->limit_ms = 0;
     /* A failed transaction takes nothing but its end. */
-    if (transaction == PQTRANS_INERROR || evpq__statement_begins(&request->statement))
+    if (transaction == PQTRANS_INERROR || request->statement.kind == EVPQ__BEGINS)
         return true;
     request->limit_ms = server_limit_ms(conn, request);
     if (request->limit_ms) {

@@ -15,8 +15,8 @@
 #include "base/op.h"
 #include "pg/conn.h"
 #include "pool/codel.h"
-#include "pool/memo.h"
 #include "pool/gate.h"
+#include "pool/memo.h"
 #include "pool/trace.h"
 
 /* State is membership: a slot is on the list of its state, and slot_move() is the only mover. */
@@ -88,6 +88,8 @@ struct evpq_pool {
     struct evpq__list *loads;
     uint32_t least_load;
     struct evpq__list leases;
+    struct evpq__list spares; /* blocks of queries that are gone, for the next */
+    uint32_t spare_count;
     uint32_t ops; /* operations that are not gone yet, queries of leases included */
 
     struct evpq__backoff backoff;
@@ -224,7 +226,14 @@ void evpq__pool_trace_slot(const struct evpq__slot *slot, evpq_trace_kind kind, 
                            const char *why);
 /* Tells of a connection's evpq__dial_notice, each once for the pool. */
 void evpq__pool_warn(const struct evpq__slot *slot, unsigned notices);
-void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us);
+void evpq__pool_tell_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us);
+static inline void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind,
+                                       int64_t since_us)
+{
+    const struct evpq__tracer *tracer = waiter->pool->tracer;
+    if (tracer && evpq__tracer_wants(tracer, kind))
+        evpq__pool_tell_op(waiter, kind, since_us);
+}
 
 /* options.c: `out` gets what the user set and the defaults of the rest; a problem, or NULL. */
 const char *evpq__pool_options_read(struct evpq_pool_options *out,
@@ -259,6 +268,7 @@ bool evpq__upkeep_outdated(const struct evpq__slot *slot, int64_t now_us);
  * closes lets finish. */
 int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *query, bool goes_on,
                      evpq_result_fn *on_result, void *user);
+void evpq__query_free_spares(struct evpq_pool *pool);
 
 /* lease.c */
 
