@@ -358,6 +358,9 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pool_stats_get(const evpq_pool *pool, evpq_poo
  *
  * A lease goes on working while the pool finishes: evpq_lease_query() is EVPQ_OK until the bound.
  *
+ * A program that returns from main() or calls exit() closes its pools before and waits for
+ * on_closed: OpenSSL cleans up at exit, and the thread of a pool may be in the middle of a login.
+ *
  * @param pool        the pool; NULL is EVPQ_EINVALID
  * @param mode        finish what runs, or cancel it
  * @param timeout_ms  the bound of finishing; 0: query_timeout_ms; EVPQ_NEVER: none

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Tasks run from a prepare watcher, that is right before the loop blocks, and
- * cost no extra turn. It runs only while there are tasks, together with an idle
- * watcher: libev does not block while one is active, so tasks posted by tasks
- * come round after one look at the sockets.
+ * cost no extra turn. Tasks posted by tasks, or by a prepare watcher behind
+ * ours, come round after one look at the sockets: an idle watcher is active
+ * then, and libev does not block.
  *
  * libev 4.33 runs what ev_feed_event() adds before it looks at any socket or
  * timer, which is why tasks are not fed events: one that posts itself would
@@ -21,19 +21,24 @@
 #include "base/mem.h"
 
 _Static_assert(sizeof(ev_io) <= sizeof(union evpq__watcher), "room for ev_io");
-_Static_assert(sizeof(ev_timer) <= sizeof(union evpq__watcher), "room for ev_timer");
 
 struct evpq__loop {
     struct ev_loop *ev;
     bool own;       /* we made ev, and destroy it */
+    bool quiet;     /* it must not keep ev_run() running while there is nothing to do */
     bool freed;     /* by a task: the memory goes when the last task has returned */
     unsigned depth; /* of nested run_tasks() */
     uint64_t turn;
-    unsigned asked_in; /* libev's turn in which turn_now_us was asked for */
+    unsigned ran_in, ran_depth; /* libev's turn, and nesting, in which before_block ran last */
+    unsigned asked_in;          /* libev's turn in which turn_now_us was asked for */
     int64_t turn_now_us;
     struct evpq__list tasks[EVPQ__PHASES];
     ev_prepare before_block;
     ev_idle dont_block;
+    struct evpq__wheel wheel; /* in ticks */
+    size_t timers;            /* that run */
+    ev_timer alarm;
+    int64_t alarm_tick;
 
     /* What other threads send. */
     pthread_mutex_t mutex;
@@ -44,6 +49,10 @@ struct evpq__loop {
 static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int events);
 static void loop_on_idle(struct ev_loop *ev, ev_idle *w, int events);
 static void loop_on_wake(struct ev_loop *ev, ev_async *w, int events);
+static void loop_on_alarm(struct ev_loop *ev, ev_timer *w, int events);
+
+/* 1,024 us, so that a shift makes one of the other. */
+enum { TICK_BITS = 10 };
 
 /* libev aborts the program when it finds no descriptor to be woken by. */
 static bool descriptor_free(void)
@@ -64,21 +73,29 @@ struct evpq__loop *evpq__loop_new_quiet(struct ev_loop *ev)
         return NULL;
     }
     loop->ev = ev;
+    loop->quiet = true;
     for (unsigned phase = 0; phase < EVPQ__PHASES; phase++)
         evpq__list_init(&loop->tasks[phase]);
     evpq__list_init(&loop->sent);
     ev_prepare_init(&loop->before_block, loop_on_prepare);
     ev_idle_init(&loop->dont_block, loop_on_idle);
     ev_async_init(&loop->wake, loop_on_wake);
-    loop->before_block.data = loop->dont_block.data = loop->wake.data = loop;
+    evpq__wheel_init(&loop->wheel, evpq__loop_now(loop) >> TICK_BITS);
+    ev_timer_init(&loop->alarm, loop_on_alarm, 0., 0.);
+    /* An answer that is there in the same turn as its deadline is an answer. */
+    ev_set_priority(&loop->alarm, EV_MINPRI);
+    loop->alarm_tick = EVPQ__WHEEL_NEVER;
+    loop->alarm.data = loop->before_block.data = loop->dont_block.data = loop->wake.data = loop;
     return loop;
 }
 
 struct evpq__loop *evpq__loop_new(struct ev_loop *ev)
 {
     struct evpq__loop *loop = descriptor_free() ? evpq__loop_new_quiet(ev) : NULL;
-    if (loop)
-        ev_async_start(ev, &loop->wake);
+    if (!loop)
+        return NULL;
+    loop->quiet = false;
+    ev_async_start(ev, &loop->wake);
     return loop;
 }
 
@@ -109,9 +126,11 @@ void evpq__loop_free(struct evpq__loop *loop)
 {
     for (unsigned phase = 0; phase < EVPQ__PHASES; phase++)
         assert(evpq__list_empty(&loop->tasks[phase]));
+    assert(loop->timers == 0);
     ev_async_stop(loop->ev, &loop->wake);
     ev_prepare_stop(loop->ev, &loop->before_block);
     ev_idle_stop(loop->ev, &loop->dont_block);
+    ev_timer_stop(loop->ev, &loop->alarm);
     if (loop->depth > 0)
         loop->freed = true;
     else
@@ -159,14 +178,26 @@ bool evpq__task_posted(const struct evpq__task *task)
     return evpq__node_linked(&task->node);
 }
 
+/*
+ * Is it not certain that before_block comes before the loop blocks? It has been,
+ * in this turn; or it starts too late for this turn, whose prepare watchers have
+ * been gathered; or in a loop inside this one, which has looked at the sockets.
+ */
+static bool may_block_before_tasks(const struct evpq__loop *loop)
+{
+    return loop->ran_in == ev_iteration(loop->ev) || !ev_is_active(&loop->before_block) ||
+           loop->ran_depth > ev_depth(loop->ev);
+}
+
 void evpq__loop_post(struct evpq__loop *loop, enum evpq__phase phase, struct evpq__task *task)
 {
     if (evpq__task_posted(task))
         return;
     task->turn = loop->turn;
     evpq__list_push_back(&loop->tasks[phase], &task->node);
+    if (may_block_before_tasks(loop))
+        ev_idle_start(loop->ev, &loop->dont_block);
     ev_prepare_start(loop->ev, &loop->before_block);
-    ev_idle_start(loop->ev, &loop->dont_block);
 }
 
 void evpq__loop_unpost(struct evpq__loop *loop, struct evpq__task *task)
@@ -227,10 +258,15 @@ static void loop_on_prepare(struct ev_loop *ev, ev_prepare *w, int events)
             loop_release(loop);
         return;
     }
-    if (!has_tasks(loop)) {
-        ev_prepare_stop(ev, &loop->before_block);
-        ev_idle_stop(ev, &loop->dont_block);
+    loop->ran_in = ev_iteration(ev);
+    loop->ran_depth = ev_depth(ev);
+    if (has_tasks(loop)) {
+        ev_idle_start(ev, &loop->dont_block);
+        return;
     }
+    ev_idle_stop(ev, &loop->dont_block);
+    if (loop->quiet)
+        ev_prepare_stop(ev, &loop->before_block);
 }
 
 static void loop_on_idle(struct ev_loop *ev, ev_idle *w, int events)
@@ -266,60 +302,88 @@ static void loop_on_wake(struct ev_loop *ev, ev_async *w, int events)
 
 /* Timers */
 
-static ev_timer *timer_watcher(struct evpq__timer *timer)
+static int64_t tick_at_or_after(int64_t us)
 {
-    return (ev_timer *)(void *)&timer->watcher;
+    return (us >> TICK_BITS) + ((us & ((1 << TICK_BITS) - 1)) != 0);
 }
 
-static void loop_on_timer(struct ev_loop *ev, ev_timer *w, int events)
+/* One timer of libev's for all: at the next moment at which the wheel wants to know the time. */
+static void alarm_set(struct evpq__loop *loop, int64_t tick)
+{
+    loop->alarm_tick = tick;
+    ev_timer_stop(loop->ev, &loop->alarm);
+    if (tick == EVPQ__WHEEL_NEVER)
+        return;
+    int64_t after_us = (tick << TICK_BITS) - evpq__loop_now(loop);
+    /* The loop's idea of now is as old as the callback we are in. */
+    ev_now_update(loop->ev);
+    ev_timer_set(&loop->alarm, after_us > 0 ? (double)after_us / 1e6 : 0., 0.);
+    ev_timer_start(loop->ev, &loop->alarm);
+}
+
+/* It runs no more. The alarm stays where it may: most timers are stopped, and a false alarm costs
+ * one look at the wheel. */
+static void timer_over(struct evpq__timer *timer)
+{
+    struct evpq__loop *loop = timer->loop;
+    timer->loop = NULL;
+    if (--loop->timers == 0 && loop->quiet)
+        alarm_set(loop, EVPQ__WHEEL_NEVER);
+}
+
+static void loop_on_alarm(struct ev_loop *ev, ev_timer *w, int events)
 {
     (void)ev;
     (void)events;
-    struct evpq__timer *timer = evpq__container_of(w, struct evpq__timer, watcher);
-    w->data = NULL;
-    timer->fire(timer);
+    struct evpq__loop *loop = w->data;
+    evpq__wheel_advance(&loop->wheel, evpq__loop_now(loop) >> TICK_BITS);
+    /* Before anybody is called, who may run the loop, or free it. */
+    alarm_set(loop, evpq__wheel_next(&loop->wheel));
+    loop->depth++;
+    struct evpq__node *node;
+    while (!loop->freed && (node = evpq__list_pop_front(&loop->wheel.due))) {
+        struct evpq__timer *timer = evpq__container_of(node, struct evpq__timer, place.node);
+        timer_over(timer);
+        timer->fire(timer);
+    }
+    loop->depth--;
+    if (loop->freed && loop->depth == 0)
+        loop_release(loop);
 }
 
-/* The data of its watcher is its loop; NULL: it does not run. */
 void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer *))
 {
     timer->fire = fire;
-    ev_timer *w = timer_watcher(timer);
-    ev_timer_init(w, loop_on_timer, 0., 0.);
-    w->data = NULL;
-    /* An answer that is there in the same turn as its deadline is an answer. */
-    ev_set_priority(w, EV_MINPRI);
+    timer->loop = NULL;
+    evpq__node_init(&timer->place.node);
 }
 
 void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64_t at_us)
 {
+    int64_t tick = tick_at_or_after(at_us);
+    if (timer->loop && timer->place.at == tick)
+        return;
     evpq__timer_stop(timer);
     if (at_us == EVPQ__NO_DEADLINE)
         return;
-    int64_t after_us = at_us - evpq__loop_now(loop);
-    if (after_us < 0)
-        after_us = 0;
-    ev_timer *w = timer_watcher(timer);
-    /* The loop's idea of now is as old as the callback we are in. */
-    ev_now_update(loop->ev);
-    ev_timer_set(w, (double)after_us / 1e6, 0.);
-    ev_timer_start(loop->ev, w);
-    w->data = loop;
+    timer->loop = loop;
+    loop->timers++;
+    int64_t look = evpq__wheel_add(&loop->wheel, &timer->place, tick);
+    if (look < loop->alarm_tick)
+        alarm_set(loop, look);
 }
 
 void evpq__timer_stop(struct evpq__timer *timer)
 {
-    ev_timer *w = timer_watcher(timer);
-    struct evpq__loop *loop = w->data;
-    if (!loop)
+    if (!timer->loop)
         return;
-    ev_timer_stop(loop->ev, w);
-    w->data = NULL;
+    evpq__node_unlink(&timer->place.node);
+    timer_over(timer);
 }
 
 bool evpq__timer_runs(const struct evpq__timer *timer)
 {
-    return ((const ev_timer *)(const void *)&timer->watcher)->data != NULL;
+    return timer->loop;
 }
 
 /* Sockets */

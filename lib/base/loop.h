@@ -17,7 +17,7 @@
 
 #include <evpq/base.h>
 
-#include "base/list.h"
+#include "base/wheel.h"
 
 struct ev_loop;
 struct evpq__loop;
@@ -43,7 +43,8 @@ struct evpq__task {
 
 struct evpq__timer {
     void (*fire)(struct evpq__timer *timer);
-    union evpq__watcher watcher; /* knows the loop, too, while it runs: many timers wait */
+    struct evpq__loop *loop; /* NULL when it does not run */
+    struct evpq__wheel_node place;
 };
 
 enum { EVPQ__READ = 1, EVPQ__WRITE = 2 };
@@ -76,12 +77,14 @@ int64_t evpq__loop_turn_now(struct evpq__loop *loop);
 
 #define EVPQ__NO_DEADLINE INT64_MAX
 
-/* The moment `timeout_ms` from now; EVPQ_NEVER is none. */
+/* The moment `timeout_ms` after this one, or from now; EVPQ_NEVER is none. */
+static inline int64_t evpq__deadline_after(int64_t us, uint32_t timeout_ms)
+{
+    return timeout_ms == EVPQ_NEVER ? EVPQ__NO_DEADLINE : us + (int64_t)timeout_ms * 1000;
+}
 static inline int64_t evpq__loop_deadline(struct evpq__loop *loop, uint32_t timeout_ms)
 {
-    if (timeout_ms == EVPQ_NEVER)
-        return EVPQ__NO_DEADLINE;
-    return evpq__loop_now(loop) + (int64_t)timeout_ms * 1000;
+    return evpq__deadline_after(evpq__loop_now(loop), timeout_ms);
 }
 
 /* What is left until then, as a timeout: at least 1 ms. */
@@ -103,7 +106,8 @@ void evpq__loop_unpost(struct evpq__loop *loop, struct evpq__task *task);
 void evpq__loop_send(struct evpq__loop *loop, struct evpq__task *task);
 
 void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer *));
-/* (Re)starts: fires once, at or after `at_us` of evpq__loop_now(); never for EVPQ__NO_DEADLINE. */
+/* (Re)starts: fires once, at or after `at_us` of evpq__loop_now(), in steps of a millisecond; never
+ * for EVPQ__NO_DEADLINE. Costs little, however many there are. */
 void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64_t at_us);
 void evpq__timer_stop(struct evpq__timer *timer);
 bool evpq__timer_runs(const struct evpq__timer *timer);

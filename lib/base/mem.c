@@ -26,14 +26,15 @@ int evpq_set_allocator(const evpq_allocator *allocator)
 
 void *evpq__alloc(size_t size)
 {
+    /* calloc() is for what comes from the system as zeroes; it passes by glibc's caches. */
+    enum { SMALL = 4096 };
     void *memory;
-    if (hooks.allocate) {
+    if (hooks.allocate)
         memory = hooks.allocate(size ? size : 1, hooks.user);
-        if (memory)
-            memset(memory, 0, size);
-    } else {
-        memory = calloc(1, size);
-    }
+    else
+        memory = size <= SMALL ? malloc(size ? size : 1) : calloc(1, size);
+    if (memory && (hooks.allocate || size <= SMALL))
+        memset(memory, 0, size);
     if (memory)
         atomic_fetch_add_explicit(&held, 1, memory_order_relaxed);
     return memory;

@@ -271,7 +271,7 @@ static void set_too_large(const struct evpq__request *request, struct evpq_error
 void evpq__conn_check_commit(const struct evpq__request *request, PGresult *answer,
                              struct evpq_error *err)
 {
-    if (err->code != EVPQ_OK || !answer || !evpq__statement_commits(&request->statement) ||
+    if (err->code != EVPQ_OK || !answer || request->statement.kind != EVPQ__COMMITS ||
         strcmp(PQcmdStatus(answer), "ROLLBACK") != 0)
         return;
     evpq__error_set_report(
@@ -307,6 +307,8 @@ void evpq__conn_keep_statements(struct evpq__conn *conn, const struct evpq__requ
     if (request->prepares && request->prepared->state == EVPQ__PREPARED_ASKED)
         evpq__cache_drop(&conn->statements, request->prepared, false);
     const char *tag = answer ? PQcmdStatus(answer) : "";
+    if (tag[0] != 'D')
+        return;
     if (strcmp(tag, "DISCARD ALL") == 0 || strcmp(tag, "DEALLOCATE ALL") == 0)
         evpq__cache_drop_all(&conn->statements);
 }

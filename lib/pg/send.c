@@ -60,9 +60,9 @@ static bool send_limit(struct evpq__conn *conn, struct evpq__request *request,
         conn->local_timeout = false;
     request->limit_ms = 0;
     /* A failed transaction takes nothing but its end. */
-    if (transaction == PQTRANS_INERROR || evpq__statement_begins(&request->statement))
+    if (transaction == PQTRANS_INERROR || request->statement.kind == EVPQ__BEGINS)
         return true;
-    if (before && !evpq__statement_begins(&before->statement)) {
+    if (before && before->statement.kind != EVPQ__BEGINS) {
         request->limit_ms = before->limit_ms;
         request->limit_us = before->limit_us;
         return true;

@@ -21,11 +21,15 @@ const char *evpq__query_read(evpq_query *out, const evpq_query *query)
     const char *problem = evpq__options_read(out, sizeof(*out), query);
     if (problem)
         return problem;
-    if (!out->sql || sql_length(out) == 0)
+    if (!out->sql)
         return "sql is NULL or empty";
-    if (sql_length(out) > SQL_LIMIT)
+    size_t given = out->sql_length;
+    out->sql_length = sql_length(out);
+    if (out->sql_length == 0)
+        return "sql is NULL or empty";
+    if (out->sql_length > SQL_LIMIT)
         return "sql of more than 1 GiB";
-    if (out->sql_length && memchr(out->sql, '\0', out->sql_length))
+    if (given && memchr(out->sql, '\0', out->sql_length))
         return "sql with a NUL inside";
     if (out->format < EVPQ_FORMAT_DEFAULT || out->format > EVPQ_TEXT)
         return "format is none of evpq_format";
@@ -56,6 +60,7 @@ void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_
     sql[length] = '\0';
     out->sql = sql;
     out->sql_length = length;
+    out->kind = evpq__statement_kind_of(sql);
     out->binary_result = q->format != EVPQ_TEXT;
 }
 
@@ -88,33 +93,24 @@ static const char *first_word(const char *sql)
     return sql;
 }
 
-static bool starts_with_one_of(const char *sql, const char *const *words)
+enum evpq__statement_kind evpq__statement_kind_of(const char *sql)
 {
+    static const struct {
+        const char *word;
+        enum evpq__statement_kind kind;
+    } words[] = {{"ABORT", EVPQ__OWN},   {"BEGIN", EVPQ__BEGINS}, {"COMMIT", EVPQ__COMMITS},
+                 {"COPY", EVPQ__OWN},    {"END", EVPQ__COMMITS},  {"PREPARE", EVPQ__OWN},
+                 {"RELEASE", EVPQ__OWN}, {"ROLLBACK", EVPQ__OWN}, {"SAVEPOINT", EVPQ__OWN},
+                 {"START", EVPQ__BEGINS}};
     sql = first_word(sql);
-    for (; *words; words++) {
-        size_t length = strlen(*words);
-        if (strncasecmp(sql, *words, length) == 0 && !is_word(sql[length]))
-            return true;
+    /* Most begin with SELECT, which needs no further look. */
+    if ((sql[0] | 0x20) == 's' && (sql[1] | 0x20) == 'e')
+        return EVPQ__ORDINARY;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        size_t length = strlen(words[i].word);
+        if ((sql[0] | 0x20) == (words[i].word[0] | 0x20) &&
+            strncasecmp(sql, words[i].word, length) == 0 && !is_word(sql[length]))
+            return words[i].kind;
     }
-    return false;
-}
-
-bool evpq__statement_begins(const struct evpq__statement *statement)
-{
-    static const char *const words[] = {"BEGIN", "START", NULL};
-    return starts_with_one_of(statement->sql, words);
-}
-
-bool evpq__statement_needs_own(const struct evpq__statement *statement)
-{
-    static const char *const words[] = {"ABORT",     "BEGIN",   "COMMIT",  "COPY",
-                                        "END",       "PREPARE", "RELEASE", "ROLLBACK",
-                                        "SAVEPOINT", "START",   NULL};
-    return starts_with_one_of(statement->sql, words);
-}
-
-bool evpq__statement_commits(const struct evpq__statement *statement)
-{
-    static const char *const words[] = {"COMMIT", "END", NULL};
-    return starts_with_one_of(statement->sql, words);
+    return EVPQ__ORDINARY;
 }

@@ -9,11 +9,21 @@
 #include "base/options.h"
 #include "pg/value.h"
 
+/* What its first word tells. */
+enum evpq__statement_kind {
+    EVPQ__ORDINARY,
+    EVPQ__BEGINS,  /* BEGIN, START TRANSACTION: those may have to be the first of their transaction
+                    */
+    EVPQ__COMMITS, /* COMMIT, END */
+    EVPQ__OWN,     /* else about a transaction or a part of one; or another protocol (COPY) */
+};
+
 struct evpq__statement {
     const char *sql;
     size_t sql_length;
     struct evpq__params params;
     bool binary_result;
+    enum evpq__statement_kind kind;
 };
 
 /* Completes a query, as a program of another version may have filled it: its problem, or NULL. */
@@ -24,12 +34,7 @@ size_t evpq__statement_size(const evpq_query *query);
 /* Copies into `block`, aligned as malloc() aligns; the statement points into it. */
 void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_query *query);
 
-/* Is it BEGIN or START TRANSACTION? Those may have to be the first of their transaction. */
-bool evpq__statement_begins(const struct evpq__statement *statement);
-/* Does it begin or end a transaction, or a part of one, or speak another protocol (COPY)? Then no
- * other statement may be in flight with it. */
-bool evpq__statement_needs_own(const struct evpq__statement *statement);
-/* Is it COMMIT or END? */
-bool evpq__statement_commits(const struct evpq__statement *statement);
+/* All but the ordinary have a connection to themselves while they are in flight. */
+enum evpq__statement_kind evpq__statement_kind_of(const char *sql);
 
 #endif /* EVPQ_LIB_PG_STATEMENT_H */

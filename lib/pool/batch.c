@@ -378,7 +378,7 @@ static bool needs_own(const evpq_query *query)
     if (!block)
         return false;
     evpq__statement_write(&statement, block, &q);
-    bool yes = evpq__statement_needs_own(&statement);
+    bool yes = statement.kind != EVPQ__ORDINARY;
     evpq__free(block);
     return yes;
 }
@@ -446,7 +446,7 @@ static char *write_bracket(struct part *part, char *block, const evpq_query *que
 static bool takes_all(struct batch *b)
 {
     for (uint32_t i = 0; i < b->count; i++)
-        if (evpq__statement_needs_own(&statement_part(b, i)->request.statement))
+        if (statement_part(b, i)->request.statement.kind != EVPQ__ORDINARY)
             return false;
     return true;
 }

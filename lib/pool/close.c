@@ -65,6 +65,7 @@ static void pool_closed(struct evpq_pool *pool)
     void *user = pool->on_closed_user;
     pool->state = EVPQ__POOL_CLOSED;
     evpq__upkeep_done(pool);
+    evpq__query_free_spares(pool);
     evpq__timer_stop(&pool->close_limit);
     evpq__loop_unpost(pool->loop, &pool->settle);
     evpq__gates_free(pool);

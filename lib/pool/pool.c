@@ -127,7 +127,7 @@ void evpq__pool_outdated(struct evpq__slot *slot)
 static void slot_becomes_idle(struct evpq__slot *slot)
 {
     struct evpq_pool *pool = slot->pool;
-    int64_t now = evpq__loop_now(pool->loop);
+    int64_t now = evpq__loop_turn_now(pool->loop);
     if (evpq__conn_worn(slot->conn)) {
         evpq__pool_retire(slot, &pool->stats.closed_lifetime, "huge result");
         return;
@@ -355,9 +355,10 @@ void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
     if (waiter->acquire_ms > timeout_ms)
         waiter->acquire_ms = timeout_ms;
     waiter->number = ++pool->operations;
-    waiter->started_us = waiter->waits_since_us = evpq__loop_now(pool->loop);
+    int64_t now = evpq__loop_now(pool->loop);
+    waiter->started_us = waiter->waits_since_us = now;
     pool->ops++;
-    evpq__op_init(&waiter->op, class_, pool->loop, evpq__loop_deadline(pool->loop, timeout_ms));
+    evpq__op_init(&waiter->op, class_, pool->loop, evpq__deadline_after(now, timeout_ms));
     if (waiter->pass) {
         evpq__list_push_back(&pool->gated, &waiter->op.node);
         evpq__pass_begin(waiter);
@@ -376,7 +377,8 @@ void evpq__pool_queue(struct evpq__waiter *waiter)
     pool->waiting++;
     evpq__pool_settle(pool);
     if (!waiter->slot && !evpq__op_finished(&waiter->op))
-        evpq__op_limit(&waiter->op, evpq__loop_deadline(pool->loop, waiter->acquire_ms));
+        evpq__op_limit(&waiter->op,
+                       evpq__deadline_after(waiter->waits_since_us, waiter->acquire_ms));
 }
 
 void evpq__pool_reenter(struct evpq__waiter *waiter)
@@ -547,7 +549,7 @@ static void pair(struct evpq_pool *pool)
     if (evpq__list_empty(&pool->waiters) ||
         (pool->slot_count[EVPQ__SLOT_IDLE] == 0 && !pool->loads))
         return;
-    int64_t now = evpq__loop_now(pool->loop);
+    int64_t now = evpq__loop_turn_now(pool->loop);
     struct evpq__waiter *first;
     while ((first = first_waiter(pool))) {
         struct evpq__slot *slot = slot_for(pool, first, now);
@@ -667,6 +669,7 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
     evpq__list_init(&pool->gated);
     evpq__list_init(&pool->running);
     evpq__list_init(&pool->leases);
+    evpq__list_init(&pool->spares);
     evpq__timer_init(&pool->close_limit, evpq__pool_on_close_limit);
     evpq__task_init(&pool->settle, pool_on_settle);
     evpq__task_init(&pool->helper_stopped, evpq__pool_on_helper_stopped);

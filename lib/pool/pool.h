@@ -89,6 +89,8 @@ struct evpq_pool {
     struct evpq__list *loads;
     uint32_t least_load;
     struct evpq__list leases;
+    struct evpq__list spares; /* blocks of queries that are gone, for the next */
+    uint32_t spare_count;
     uint32_t ops; /* operations that are not gone yet, queries of leases included */
 
     struct evpq__backoff backoff;
@@ -229,7 +231,14 @@ void evpq__pool_trace_slot(const struct evpq__slot *slot, evpq_trace_kind kind, 
                            const char *why);
 /* Tells of a connection's evpq__dial_notice, each once for the pool. */
 void evpq__pool_warn(const struct evpq__slot *slot, unsigned notices);
-void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us);
+void evpq__pool_tell_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us);
+static inline void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind,
+                                       int64_t since_us)
+{
+    const struct evpq__tracer *tracer = waiter->pool->tracer;
+    if (tracer && evpq__tracer_wants(tracer, kind))
+        evpq__pool_tell_op(waiter, kind, since_us);
+}
 
 /* options.c: `out` gets what the user set and the defaults of the rest; a problem, or NULL. */
 const char *evpq__pool_options_read(struct evpq_pool_options *out,
@@ -274,6 +283,7 @@ int evpq__pool_ask(evpq_op **out, struct evpq_pool *pool, const evpq_query *quer
 
 /* The limit of a result's bytes: what was asked for, or the pool's. 0: none. */
 size_t evpq__pool_result_limit(const struct evpq_pool *pool, size_t bytes);
+void evpq__query_free_spares(struct evpq_pool *pool);
 
 /* lease.c */
 

@@ -10,6 +10,18 @@
 #include "base/mem.h"
 #include "pool/pool.h"
 
+/* Blocks that a pool keeps for the next statements, and their size at most; none where a tool looks
+ * for use after free. */
+enum { SPARE_BYTES = 1024 };
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+enum { SPARE_MAX = 0 };
+#else
+enum { SPARE_MAX = 256 };
+#endif
+
 struct query {
     struct evpq__waiter waiter;
     struct evpq__request request; /* with the connection while waiter.slot is set */
@@ -17,6 +29,12 @@ struct query {
     evpq_result_fn *on_result;
     void *user;
     struct evpq_result *result;
+    size_t room; /* of the whole block */
+};
+
+struct spare {
+    struct evpq__node node;
+    size_t room;
 };
 
 static struct query *of_op(struct evpq_op *op)
@@ -146,13 +164,54 @@ static void query_deliver(struct evpq_op *op)
     q->on_result(q->result, q->result ? NULL : &op->error, q->user);
 }
 
+/* `size` bytes; the query at their start is zero. */
+static struct query *block_new(struct evpq_pool *pool, size_t size)
+{
+    struct evpq__node *node = evpq__list_first(&pool->spares);
+    struct spare *spare = node ? evpq__container_of(node, struct spare, node) : NULL;
+    struct query *q;
+    if (spare && spare->room >= size) {
+        size = spare->room;
+        evpq__node_unlink(node);
+        pool->spare_count--;
+        q = (struct query *)(void *)spare;
+        memset(q, 0, sizeof(*q));
+    } else {
+        q = evpq__alloc(size);
+    }
+    if (q)
+        q->room = size;
+    return q;
+}
+
+static void block_free(struct evpq_pool *pool, void *block, size_t room)
+{
+    if (room > SPARE_BYTES || pool->spare_count >= SPARE_MAX) {
+        evpq__free(block);
+        return;
+    }
+    struct spare *spare = block;
+    spare->room = room;
+    evpq__list_push_front(&pool->spares, &spare->node);
+    pool->spare_count++;
+}
+
+void evpq__query_free_spares(struct evpq_pool *pool)
+{
+    struct evpq__node *node;
+    while ((node = evpq__list_pop_front(&pool->spares)))
+        evpq__free(evpq__container_of(node, struct spare, node));
+    pool->spare_count = 0;
+}
+
 static void query_destroy(struct evpq_op *op)
 {
     struct query *q = of_op(op);
+    struct evpq_pool *pool = q->waiter.pool;
     evpq__pass_end(q->waiter.pass);
-    evpq__pool_op_gone(q->waiter.pool);
     evpq_result_free(q->result);
-    evpq__free(q);
+    block_free(pool, q, q->room);
+    evpq__pool_op_gone(pool);
 }
 
 static const struct evpq__op_class query_class = {query_stop, query_deliver, query_destroy};
@@ -172,18 +231,20 @@ size_t evpq__pool_result_limit(const struct evpq_pool *pool, size_t bytes)
 }
 
 /* The query, its statement and its tag, in one block. */
-static struct query *query_new(const struct evpq_pool *pool, const evpq_query *query,
-                               const char *tag, evpq_result_fn *on_result, void *user)
+static struct query *query_new(struct evpq_pool *pool, const evpq_query *query, const char *tag,
+                               evpq_result_fn *on_result, void *user)
 {
     size_t statement_size = evpq__statement_size(query);
     size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
-    struct query *q = evpq__alloc(aligned(sizeof(*q)) + statement_size + tag_length + 1);
+    struct query *q = block_new(pool, aligned(sizeof(*q)) + statement_size + tag_length + 1);
     if (!q)
         return NULL;
     char *block = (char *)q + aligned(sizeof(*q));
     evpq__statement_write(&q->request.statement, block, query);
-    if (tag_length)
+    if (tag_length) {
         q->waiter.tag = memcpy(block + statement_size, tag, tag_length);
+        block[statement_size + tag_length] = '\0';
+    }
     evpq_switch timeout =
         query->server_timeout ? query->server_timeout : pool->options.server_timeout;
     q->request.server_timeout = timeout == EVPQ_ON;
@@ -193,8 +254,7 @@ static struct query *query_new(const struct evpq_pool *pool, const evpq_query *q
     q->request.done = request_done;
     q->request.sent = request_sent;
     q->waiter.granted = query_granted;
-    q->waiter.shares =
-        q->request.max_bytes == 0 && !evpq__statement_needs_own(&q->request.statement);
+    q->waiter.shares = q->request.max_bytes == 0 && q->request.statement.kind == EVPQ__ORDINARY;
     q->on_result = on_result;
     q->user = user;
     return q;

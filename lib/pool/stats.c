@@ -153,11 +153,9 @@ void evpq__pool_warn(const struct evpq__slot *slot, unsigned notices)
         evpq__pool_trace_slot(slot, EVPQ_TRACE_WARNING, 0, "unverified");
 }
 
-void evpq__pool_trace_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us)
+void evpq__pool_tell_op(const struct evpq__waiter *waiter, evpq_trace_kind kind, int64_t since_us)
 {
     const struct evpq_pool *pool = waiter->pool;
-    if (!evpq__tracer_wants(pool->tracer, kind))
-        return;
     evpq_trace event = {.kind = kind,
                         .took_us = since(pool, since_us),
                         .operation = waiter->number,

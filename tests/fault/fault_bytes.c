@@ -20,6 +20,7 @@ enum {
     FIRST_MS = 1000, /* for the statement that meets the fault */
     LATER_MS = 8000, /* for those after it */
     LATER_MOST = 3,  /* of them; the last has to succeed */
+    TERMINATE = 5,   /* bytes of that message */
 };
 
 static const char statement[] =
@@ -131,8 +132,10 @@ static void check_first(struct lane *lane, evpq_code code, evpq_fate fate, const
     if (proxy_bytes(lane->proxy, lane->connection, trial->way) < trial->at)
         return;
     bench->met++;
-    /* Behind the login and before the last byte: it cannot have succeeded, nor be known to fail. */
-    if (trial->at > bench->login[trial->way] && trial->at < bench->whole[trial->way] &&
+    /* Behind the login and before the last byte: it cannot have succeeded, nor be known to fail. A
+     * login that was given up at its end says Terminate. */
+    uint64_t login = bench->login[trial->way] + (trial->way == PROXY_TO_SERVER ? TERMINATE : 0);
+    if (trial->at > login && trial->at < bench->whole[trial->way] &&
         (code == EVPQ_OK || fate != EVPQ_UNKNOWN))
         lane_fail(lane, "is known to have ended", evpq_code_name(code));
 }

@@ -24,25 +24,30 @@ struct evpq__loop {
     struct evpq__list tasks[EVPQ__PHASES], sent;
 };
 
-/* Both live in the watcher of their owner. */
-struct fake_timer {
-    struct evpq__node node;
-    struct evpq__timer *timer;
-    struct evpq__loop *loop; /* NULL when it does not run */
-    int64_t at_us;
-    uint64_t round; /* in which it was started */
-};
+/* Lives in the watcher of its owner. */
 struct fake_io {
     struct evpq__node node;
     struct evpq__io *io;
     uint64_t round; /* in which it was started, or ran */
 };
-_Static_assert(sizeof(struct fake_timer) <= sizeof(union evpq__watcher), "room for a timer");
 _Static_assert(sizeof(struct fake_io) <= sizeof(union evpq__watcher), "room for an io");
 
 static int64_t now_us;
 static uint64_t the_round;
 static uint64_t callbacks;
+/* A timer keeps its moment and, in the last digits, the round in which it was started. */
+enum { ROUNDS = 4096 };
+
+static struct evpq__timer *of_node(struct evpq__node *node)
+{
+    return evpq__container_of(node, struct evpq__timer, place.node);
+}
+
+static int64_t timer_at(const struct evpq__timer *timer)
+{
+    return (timer->place.at - (int64_t)((uint64_t)timer->place.at % ROUNDS)) / ROUNDS;
+}
+
 static struct evpq__list loops, timers, ios;
 static unsigned char ready_events[SOCKETS], closed[SOCKETS];
 
@@ -138,7 +143,7 @@ struct evpq__loop *evpq__loop_new_own(void)
 static bool loop_used(const struct evpq__loop *loop)
 {
     for (struct evpq__node *n = evpq__list_first(&timers); n; n = evpq__list_next(&timers, n))
-        if (evpq__container_of(n, struct fake_timer, node)->loop == loop)
+        if (of_node(n)->loop == loop)
             return true;
     for (struct evpq__node *n = evpq__list_first(&ios); n; n = evpq__list_next(&ios, n))
         if (evpq__container_of(n, struct fake_io, node)->io->loop == loop)
@@ -236,15 +241,11 @@ void evpq__loop_send(struct evpq__loop *loop, struct evpq__task *task)
 
 /* Timers */
 
-static struct fake_timer *timer_watcher(struct evpq__timer *timer)
-{
-    return (struct fake_timer *)(void *)&timer->watcher;
-}
-
 void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer *))
 {
     timer->fire = fire;
-    timer_watcher(timer)->loop = NULL;
+    timer->loop = NULL;
+    evpq__node_init(&timer->place.node);
 }
 
 void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64_t at_us)
@@ -253,32 +254,27 @@ void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64
     evpq__timer_stop(timer);
     if (at_us == EVPQ__NO_DEADLINE)
         return;
-    struct fake_timer *w = timer_watcher(timer);
-    w->loop = loop;
-    w->timer = timer;
-    w->at_us = at_us;
-    w->round = the_round;
+    timer->loop = loop;
+    timer->place.at = at_us * ROUNDS + (int64_t)(the_round % ROUNDS);
     /* In the order of their moments. */
     struct evpq__node *where = timers.head.prev;
-    while (where != &timers.head &&
-           evpq__container_of(where, struct fake_timer, node)->at_us > at_us)
+    while (where != &timers.head && timer_at(of_node(where)) > at_us)
         where = where->prev;
-    evpq__node_insert_after(where, &w->node);
+    evpq__node_insert_after(where, &timer->place.node);
 }
 
 void evpq__timer_stop(struct evpq__timer *timer)
 {
-    struct fake_timer *w = timer_watcher(timer);
-    if (!w->loop)
+    if (!timer->loop)
         return;
-    must_live(w->loop);
-    evpq__node_unlink(&w->node);
-    w->loop = NULL;
+    must_live(timer->loop);
+    evpq__node_unlink(&timer->place.node);
+    timer->loop = NULL;
 }
 
 bool evpq__timer_runs(const struct evpq__timer *timer)
 {
-    return ((const struct fake_timer *)(const void *)&timer->watcher)->loop != NULL;
+    return timer->loop;
 }
 
 /* Sockets */
@@ -403,9 +399,10 @@ static struct evpq__io *next_ready(struct evpq__loop *loop)
 static struct evpq__timer *next_due(struct evpq__loop *loop)
 {
     for (struct evpq__node *n = evpq__list_first(&timers); n; n = evpq__list_next(&timers, n)) {
-        struct fake_timer *w = evpq__container_of(n, struct fake_timer, node);
-        if (w->loop == loop && w->round < the_round && w->at_us <= now_us)
-            return w->timer;
+        struct evpq__timer *timer = of_node(n);
+        bool before = (uint64_t)timer->place.at % ROUNDS != the_round % ROUNDS;
+        if (timer->loop == loop && before && timer_at(timer) <= now_us)
+            return timer;
     }
     return NULL;
 }
@@ -476,7 +473,7 @@ void fake_advance(uint32_t ms)
     for (;;) {
         fake_settle();
         struct evpq__node *first = evpq__list_first(&timers);
-        int64_t at = first ? evpq__container_of(first, struct fake_timer, node)->at_us : INT64_MAX;
+        int64_t at = first ? timer_at(of_node(first)) : INT64_MAX;
         if (at > until)
             break;
         if (at > now_us)

@@ -82,6 +82,7 @@ static void counted_free(void *memory)
 }
 
 /* The real thing, on top of these. */
-#define calloc counted_calloc
-#define free   counted_free
+#define calloc       counted_calloc
+#define malloc(size) counted_calloc(1, size)
+#define free         counted_free
 #include "base/mem.c"

@@ -113,6 +113,7 @@ static void a_transaction_begins_with_its_begin(void **state)
 {
     (void)state;
     a.request.statement.sql = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+    a.request.statement.kind = EVPQ__BEGINS;
     limit_ms(&a, 500);
     conn_run(&a);
     assert_string_equal(fake_pg_prelude(pg), "");

@@ -181,6 +181,56 @@ static void what_flush_posts_to_soon_runs_in_the_next_turn(void **state)
     assert_string_equal(events, "ca");
 }
 
+static void on_late_prepare(struct ev_loop *l, ev_prepare *w, int revents)
+{
+    (void)revents;
+    ev_prepare_stop(l, w);
+    post(&a, EVPQ__SOON);
+}
+
+static void what_is_posted_when_tasks_have_been_does_not_wait(void **state)
+{
+    (void)state;
+    post(&b, EVPQ__SOON);
+    ev_run(ev, EVRUN_NOWAIT);
+    ev_prepare prepare;
+    ev_prepare_init(&prepare, on_late_prepare);
+    ev_set_priority(&prepare, EV_MINPRI);
+    ev_prepare_start(ev, &prepare);
+    ev_run(ev, EVRUN_ONCE); /* would block until the watchdog comes */
+    ev_run(ev, EVRUN_NOWAIT);
+    assert_string_equal(events, "ba");
+}
+
+/* A second loop of ours, on the same of libev's. */
+static struct evpq__loop *neighbour;
+static bool runs_nested;
+
+static void to_second(void)
+{
+    if (runs_nested)
+        ev_run(ev, EVRUN_NOWAIT);
+    evpq__loop_post(neighbour, EVPQ__SOON, &b.task);
+}
+
+static void what_a_task_posts_to_another_loop_does_not_wait(void **state)
+{
+    (void)state;
+    ev_run(ev, EVRUN_NOWAIT);
+    neighbour = evpq__loop_new(ev);
+    assert_non_null(neighbour);
+    a.more = to_second;
+    /* First with one that has never had a task, then one that has, then behind a nested run. */
+    for (int i = 0; i < 4; i++) {
+        runs_nested = i >= 2;
+        post(&a, EVPQ__SOON);
+        ev_run(ev, EVRUN_ONCE); /* would block until the watchdog comes */
+        ev_run(ev, EVRUN_NOWAIT);
+        assert_int_equal(event_count, 2 * (i + 1));
+    }
+    evpq__loop_free(neighbour);
+}
+
 static void a_task_posted_twice_runs_once(void **state)
 {
     (void)state;
@@ -676,6 +726,17 @@ static void a_quiet_loop_keeps_nothing_running_and_outlives_the_user_s(void **st
     evpq__timer_start(quiet, &timer, evpq__loop_now(quiet) + 1000);
     ev_run(other, 0);
     assert_string_equal(events, "tT");
+    /* Also one that is stopped before its time, and leaves an empty place behind. */
+    evpq__timer_start(quiet, &timer, evpq__loop_now(quiet) + 3600 * INT64_C(1000000));
+    evpq__timer_stop(&timer);
+    ev_run(other, 0);
+    evpq__timer_start(quiet, &timer, evpq__loop_now(quiet) + 3600 * INT64_C(1000000));
+    evpq__timer_stop(&timer);
+    evpq__timer_start(quiet, &timer, evpq__loop_now(quiet) + 1000);
+    ev_run(other, 0);
+    assert_string_equal(events, "tTT");
+    evpq__timer_start(quiet, &timer, evpq__loop_now(quiet) + 3600 * INT64_C(1000000));
+    evpq__timer_stop(&timer);
     ev_loop_destroy(other);
     evpq__loop_free(quiet);
 }
@@ -690,6 +751,8 @@ int main(void)
         test_tasks(flush_comes_behind_soon_in_the_same_turn),
         test_tasks(what_soon_posts_to_flush_runs_in_the_same_turn),
         test_tasks(what_flush_posts_to_soon_runs_in_the_next_turn),
+        test_tasks(what_is_posted_when_tasks_have_been_does_not_wait),
+        test_tasks(what_a_task_posts_to_another_loop_does_not_wait),
         test_tasks(a_task_posted_twice_runs_once),
         test_tasks(a_task_taken_back_does_not_run),
         test_tasks(a_task_may_take_back_the_next),

@@ -268,6 +268,26 @@ static void what_cannot_share_says_so(void **state)
     assert_int_equal(story_open(EVPQ_POOL_OPTIONS(.pipeline_depth = 1001)), EVPQ_EINVALID);
 }
 
+/* The statement, if there is no block of one that is gone, and its result. */
+static void a_statement_takes_two_allocations_at_most(void **state)
+{
+    (void)state;
+    story_open_with_idle(1, *EVPQ_POOL_OPTIONS(.max_size = 1, .pipeline_depth = 4));
+    for (int i = 0; i < 20; i++) {
+        int before = fake_mem_allocations();
+        story_run(&calls[i], "SELECT 1");
+        assert_int_equal(calls[i].code, EVPQ_OK);
+        assert_true(i < 2 || fake_mem_allocations() - before <= 2);
+    }
+    /* A longer one than any that has been; and what it leaves serves a shorter one. */
+    char sql[5000] = "SELECT ";
+    memset(sql + 7, '1', sizeof(sql) - 8);
+    story_run(&calls[30], sql);
+    assert_int_equal(calls[30].code, EVPQ_OK);
+    story_run(&calls[31], "SELECT 1");
+    assert_int_equal(calls[31].code, EVPQ_OK);
+}
+
 static void without_memory_it_is_not_open(void **state)
 {
     (void)state;
@@ -299,6 +319,7 @@ int main(void)
         story_test(a_slot_that_is_used_again_forgets_what_it_was),
         story_test(closing_ends_them_all),
         story_test(what_cannot_share_says_so),
+        story_test(a_statement_takes_two_allocations_at_most),
         story_test(without_memory_it_is_not_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -174,8 +174,7 @@ static void what_begins_a_transaction_is_known(void **state)
                  {"BEGIN/**/", true},
                  {"begin_", false}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        assert_int_equal(evpq__statement_begins(&(struct evpq__statement){.sql = cases[i].sql}),
-                         cases[i].begins);
+        assert_int_equal(evpq__statement_kind_of(cases[i].sql) == EVPQ__BEGINS, cases[i].begins);
 }
 
 static void what_needs_a_connection_of_its_own_is_known(void **state)
@@ -185,16 +184,13 @@ static void what_needs_a_connection_of_its_own_is_known(void **state)
         "begin",       "COMMIT;",       " rollback to a",          "COPY t FROM x",
         "SAVEPOINT a", "/**/release a", "PREPARE TRANSACTION 'a'", "end",
         "abort"};
-    static const char *const not_own[] = {"SELECT 1",
-                                          "copying",
-                                          "(SELECT 1)",
-                                          "WITH a AS (SELECT 1) SELECT",
-                                          "ENDING",
-                                          ""};
+    static const char *const not_own[] = {
+        "SELECT 1", "copying", "(SELECT 1)", "WITH a AS (SELECT 1) SELECT",
+        "ENDING",   "SE",      "s",          ""};
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
-        assert_true(evpq__statement_needs_own(&(struct evpq__statement){.sql = own[i]}));
+        assert_true(evpq__statement_kind_of(own[i]) != EVPQ__ORDINARY);
     for (size_t i = 0; i < sizeof(not_own) / sizeof(not_own[0]); i++)
-        assert_false(evpq__statement_needs_own(&(struct evpq__statement){.sql = not_own[i]}));
+        assert_int_equal(evpq__statement_kind_of(not_own[i]), EVPQ__ORDINARY);
 }
 
 int main(void)

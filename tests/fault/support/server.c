@@ -7,6 +7,7 @@
 #include <glob.h>
 #include <libpq-fe.h>
 #include <netinet/in.h>
+#include <openssl/crypto.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -192,8 +193,12 @@ static void end_servers(void)
 static void make(struct fault_server *server)
 {
     static bool registered;
-    if (!registered)
+    if (!registered) {
+        /* A test that has failed leaves its pools, and their threads in the middle of a login: at
+         * exit OpenSSL would take away what they use. */
+        OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
         atexit(end_servers);
+    }
     registered = true;
     *server = (struct fault_server){.database = "postgres"};
     snprintf(server->dir, sizeof(server->dir), "/tmp/evpq-fault.XXXXXX");
