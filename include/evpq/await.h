@@ -62,8 +62,8 @@ typedef struct evpq_await_options {
     /** Coroutines at once; more are EVPQ_EOVERLOADED. Default 1,000; at most 1,000,000. Each takes
      * two mappings of memory: Linux allows 65,530 in a process (vm.max_map_count). */
     uint32_t max_coroutines;
-    /** Bytes of each stack, of which only what is used takes memory. Default 65,536; 16,384 to
-     * 67,108,864. */
+    /** Bytes of each stack, of which only what is used takes memory: a page (4 kB) where little is.
+     * Default 65,536; 16,384 to 67,108,864. */
     uint32_t stack_size;
     /** Unused stacks that are kept. Default 64. */
     uint32_t max_idle_stacks;

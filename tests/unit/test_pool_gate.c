@@ -75,6 +75,34 @@ static void as_many_as_the_concurrency_run_at_once(void **state)
     assert_int_equal(c[10].code, EVPQ_OK);
 }
 
+/* Three times as much as the rate allows, for a second. */
+static void an_overloaded_pool_keeps_its_goodput_and_every_deadline(void **state)
+{
+    (void)state;
+    enum { ASKED = 900, RATE = 30, WINDOW_MS = 100, DEADLINE_MS = 300 };
+    static int64_t asked_at[ASKED];
+    story_open_with_idle(4, (evpq_pool_options){.size = sizeof(evpq_pool_options)});
+    limit(EVPQ_POOL_LIMITS(.rate = RATE, .window_ms = WINDOW_MS));
+    limit(EVPQ_POOL_LIMITS(.tag = "a", .max_concurrent = 3));
+    int64_t start = fake_now_us(), end = start + 1000000;
+    for (int i = 0; i < ASKED; i++) {
+        asked_at[i] = fake_now_us();
+        assert_int_equal(ask(&c[i], "a", DEADLINE_MS), EVPQ_OK);
+        if (i % 9 == 8)
+            fake_advance(10);
+    }
+    fake_advance(DEADLINE_MS);
+    int good = 0;
+    for (int i = 0; i < ASKED; i++) {
+        assert_int_equal(c[i].calls, 1);
+        assert_true(c[i].at_us - asked_at[i] <= DEADLINE_MS * 1000);
+        good += c[i].code == EVPQ_OK && c[i].at_us < end;
+    }
+    int most = RATE * 1000 / WINDOW_MS;
+    if (good < most * 95 / 100 || good > most)
+        fail_msg("%d of %d that the rate allows", good, most);
+}
+
 static void cancel_and_close_in_a_gate(void **state)
 {
     (void)state;
@@ -361,6 +389,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         story_test(a_rate_holds_for_the_statements_of_its_tag),
         story_test(as_many_as_the_concurrency_run_at_once),
+        story_test(an_overloaded_pool_keeps_its_goodput_and_every_deadline),
         story_test(cancel_and_close_in_a_gate),
         story_test(cancel_at_every_moment_gives_the_permits_back),
         story_test(a_lease_holds_its_permit_until_it_is_released),

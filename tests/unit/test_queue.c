@@ -178,6 +178,94 @@ static void cancel_and_deadline_at_every_place(void **state)
     }
 }
 
+/* In a line of sixteen, of which half are in the queue and half wait for room. */
+static void cancel_and_deadline_at_every_position(void **state)
+{
+    (void)state;
+    enum { JOBS = 16 };
+    for (int round = 0; round < 2 * JOBS; round++) {
+        bool cancel = round % 2;
+        int who = round / 2, next = 0;
+        memset(turns, 0, sizeof(turns));
+        starts = closed_calls = 0;
+        assert_int_equal(evpq_queue_open(&queue, fake_ev(),
+                                         EVPQ_QUEUE_OPTIONS(.workers = 1, .capacity = JOBS / 2)),
+                         EVPQ_OK);
+        assert_int_equal(submit(&turns[JOBS], 0, 0), EVPQ_OK); /* keeps the worker */
+        fake_settle();
+        for (int i = 0; i < JOBS; i++)
+            assert_int_equal(submit(&turns[i], 60000, i == who ? 100 : 0), EVPQ_OK);
+        fake_settle();
+        if (cancel)
+            evpq_op_cancel(turns[who].op);
+        assert_int_equal(turns[who].calls, 0);
+        fake_advance(100);
+        assert_int_equal(turns[who].code, cancel ? EVPQ_ECANCELED : EVPQ_ETIMEOUT);
+        finish(JOBS);
+        for (int i = 1; i < JOBS; i++, next++) {
+            next += next == who;
+            fake_settle();
+            assert_int_equal(started[i], next); /* the order of the others stays */
+            finish(next);
+        }
+        close_queue(EVPQ_CLOSE_FINISH, 0);
+        fake_settle();
+        assert_int_equal(starts, JOBS);
+        assert_int_equal(closed_calls, 1);
+    }
+}
+
+static void submit_next(struct turn *turn)
+{
+    assert_int_equal(submit(turn + 1, 0, 0), EVPQ_OK);
+}
+
+static void cancel_next(struct turn *turn)
+{
+    evpq_op_cancel(turn[1].op);
+}
+
+static void close_now(struct turn *turn)
+{
+    (void)turn;
+    close_queue(EVPQ_CLOSE_CANCEL, 0);
+}
+
+static void callbacks_may_submit_cancel_and_close(void **state)
+{
+    (void)state;
+    open_queue(1, 10);
+    turns[0].inside = submit_next;
+    turns[1].inside = NULL;
+    assert_int_equal(submit(&turns[0], 0, 0), EVPQ_OK);
+    for (int i = 0; i < 2; i++) {
+        fake_settle();
+        finish(i);
+    }
+    fake_settle();
+    assert_int_equal(turns[1].code, EVPQ_OK);
+    turns[10].inside = cancel_next;
+    turns[12].inside = close_now;
+    for (int i = 10; i < 16; i++)
+        assert_int_equal(submit(&turns[i], 0, 0), EVPQ_OK);
+    fake_settle();
+    finish(10);
+    fake_settle(); /* who has got the worker by then keeps it */
+    for (int i = 11; i < 13; i++)
+        if (running[i]) {
+            finish(i);
+            fake_settle();
+        }
+    assert_int_equal(turns[11].code, EVPQ_ECANCELED);
+    assert_int_equal(turns[12].code, EVPQ_OK);
+    if (running[13])
+        finish(13);
+    fake_settle();
+    for (int i = 13; i < 16; i++)
+        assert_int_equal(turns[i].code, EVPQ_ECLOSED);
+    assert_int_equal(closed_calls, 1);
+}
+
 static void join_waits_until_there_is_nothing(void **state)
 {
     (void)state;
@@ -413,6 +501,8 @@ int main(void)
         test(as_many_jobs_as_workers_run_in_their_order),
         test(a_full_queue_refuses_or_lets_wait),
         test(cancel_and_deadline_at_every_place),
+        test(cancel_and_deadline_at_every_position),
+        test(callbacks_may_submit_cancel_and_close),
         test(join_waits_until_there_is_nothing),
         test(cancel_all_leaves_the_queue_open),
         test(close_drains_within_its_bound),
