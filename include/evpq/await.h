@@ -40,6 +40,7 @@
 #include <evpq/limiter.h>
 #include <evpq/pager.h>
 #include <evpq/pool.h>
+#include <evpq/router.h>
 #include <evpq/semaphore.h>
 
 EVPQ_BEGIN_DECLS
@@ -139,6 +140,10 @@ EVPQ_API const evpq_error *evpq_await_error(const evpq_coroutine *self);
 /** evpq_pool_query(). *result is valid until self waits again; evpq_result_keep() keeps it. */
 EVPQ_API EVPQ_MUST_CHECK int evpq_await_query(evpq_coroutine *self, evpq_pool *pool,
                                               const evpq_query *query, evpq_result **result);
+/** evpq_router_query(), as above. */
+EVPQ_API EVPQ_MUST_CHECK int evpq_await_router_query(evpq_coroutine *self, evpq_router *router,
+                                                     const evpq_query *query, const evpq_read *read,
+                                                     evpq_result **result);
 /** evpq_lease_query(), as above. */
 EVPQ_API EVPQ_MUST_CHECK int evpq_await_lease_query(evpq_coroutine *self, evpq_lease *lease,
                                                     const evpq_query *query, evpq_result **result);

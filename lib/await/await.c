@@ -257,6 +257,19 @@ int evpq_await_query(evpq_coroutine *self, evpq_pool *pool, const evpq_query *qu
     return code;
 }
 
+int evpq_await_router_query(evpq_coroutine *self, evpq_router *router, const evpq_query *query,
+                            const evpq_read *read, evpq_result **result)
+{
+    evpq_op *op = NULL;
+    int code = wait_begins(self);
+    if (code != EVPQ_OK)
+        return code;
+    code = wait_for(self, evpq_router_query(&op, router, query, read, on_result, self), &op);
+    if (result)
+        *result = self->got;
+    return code;
+}
+
 int evpq_await_lease_query(evpq_coroutine *self, evpq_lease *lease, const evpq_query *query,
                            evpq_result **result)
 {

@@ -71,9 +71,11 @@ def gather_has_all_answers_or_cancels_the_rest():
 
 @case
 def standby_reads_from_the_primary_where_there_is_no_standby():
-    equal(example("standby", "user=", "user=").ends(0).text(), "read from the primary\n")
+    here = "application_name=standby"
+    equal(example("standby", here, here).ends(0).text(), "read from the primary\n")
+    equal(example("standby", here, "port=1").ends(0).text(), "read from the primary\n")
+    example("standby", "port=1", here).ends(1, "standby: write: ", "refused")
     example("standby").ends(1, "Usage: standby")
-    example("standby", "user=", "port=1").ends(0)
 
 
 @case
@@ -81,7 +83,7 @@ def standby_reads_from_a_standby():
     host = os.environ.get("EVPQ_TEST_STANDBY")
     if not host:
         raise Skip("EVPQ_TEST_STANDBY names no standby")
-    done = example("standby", "user=", f"host={host}").ends(0)
+    done = example("standby", "application_name=standby", f"host={host}").ends(0)
     check(done.text() in ("read from the primary\n", "read from the standby\n"), done.text())
 
 

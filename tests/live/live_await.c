@@ -118,6 +118,41 @@ static void a_loop_over_pages_is_a_loop(void **state)
     finish();
 }
 
+static evpq_router *router;
+
+static void writes_and_reads(evpq_coroutine *self, void *user)
+{
+    evpq_result *result = NULL;
+    bool standby;
+    (void)user;
+    if (evpq_await_router_query(self, router, EVPQ_QUERY("SELECT txid_current()"), NULL, NULL) !=
+            EVPQ_OK ||
+        evpq_await_router_query(self, router, EVPQ_QUERY("SELECT pg_is_in_recovery()"),
+                                EVPQ_READ_ONLY(), &result) != EVPQ_OK ||
+        evpq_result_bool(result, 0, 0, &standby) != EVPQ_OK)
+        return;
+    good += evpq_await_router_query(self, router, EVPQ_QUERY("SELECT 1 / 0"), EVPQ_READ_ONLY(),
+                                    &result) == EVPQ_ESERVER;
+}
+
+static void a_router_is_waited_for_as_a_pool_is(void **state)
+{
+    (void)state;
+    int count = 20;
+    evpq_pool *other = NULL;
+    start(writes_and_reads, count);
+    assert_int_equal(
+        evpq_pool_open(&other, live.loop, EVPQ_POOL_OPTIONS(.conninfo = live_conninfo())), EVPQ_OK);
+    assert_int_equal(
+        evpq_router_open(&router, EVPQ_ROUTER_OPTIONS(.primary = live.pool, EVPQ_STANDBYS(other))),
+        EVPQ_OK);
+    live_until(&live, all_over, &count, 60 * live_slow());
+    assert_int_equal(good, count);
+    evpq_router_close(router);
+    assert_int_equal(evpq_pool_close(other, EVPQ_CLOSE_FINISH, 0, NULL, NULL), EVPQ_OK);
+    finish();
+}
+
 static void waits_for_ever(evpq_coroutine *self, void *user)
 {
     (void)user;
@@ -144,6 +179,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ten_thousand_coroutines_wait_for_queries),
         cmocka_unit_test(a_loop_over_pages_is_a_loop),
+        cmocka_unit_test(a_router_is_waited_for_as_a_pool_is),
         cmocka_unit_test(no_coroutine_is_lost_when_the_pool_closes_under_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
