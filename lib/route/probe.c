@@ -157,7 +157,7 @@ void evpq__probes_on_round(struct evpq__timer *timer)
 void evpq__probes_wanted(struct evpq_router *router)
 {
     router->unasked = 0;
-    if (router->round.loop || router->closed)
+    if (evpq__timer_runs(&router->round) || router->closed)
         return;
     router->primary.answered = false;
     for (size_t i = 0; i < router->options.standbys_count; i++)
@@ -170,7 +170,7 @@ bool evpq__probes_begin(const struct evpq_router *router)
     bool any = !router->primary.answered;
     for (size_t i = 0; i < router->options.standbys_count; i++)
         any = any || !router->standbys[i].answered;
-    return any && router->round.loop;
+    return any && evpq__timer_runs(&router->round);
 }
 
 void evpq__probes_stop(struct evpq_router *router)
