@@ -37,6 +37,9 @@
  * as long as reads come, and then ten times more; the first read after such a
  * pause waits for the answers, half of its time at most.
  *
+ * A probe needs a connection: when all of a standby's pool are taken for longer than
+ * max_lag_ms, its reads go elsewhere, as nothing is known of it any more.
+ *
  * While the primary does not answer, nothing is known of what it may have
  * written: max_lag_ms after its last answer no standby is used any more, unless
  * the bound is EVPQ_NEVER.

@@ -89,6 +89,14 @@ static void role_is_wrong(struct evpq__server *server)
     server->wrong_role = true;
 }
 
+/* All connections are taken: what was known before is not wrong for that, and grows old by itself.
+ */
+static bool never_asked(const struct evpq__server *server, const struct evpq_error *err)
+{
+    return err && err->code == EVPQ_ETIMEOUT && err->fate == EVPQ_NOT_SENT &&
+           evpq__server_connected(server);
+}
+
 static void probe_on_result(evpq_result *result, const evpq_error *err, void *user)
 {
     struct evpq__server *server = user;
@@ -97,7 +105,7 @@ static void probe_on_result(evpq_result *result, const evpq_error *err, void *us
     server->probe = NULL;
     server->answered = true;
     if (err || !read_answer(&answer, result)) {
-        server->replay.known = false;
+        server->replay.known = server->replay.known && never_asked(server, err);
         server->probe_failures++;
         router->stats.probe_failures++;
     } else {

@@ -70,11 +70,6 @@ static void go_on(struct read *read)
     evpq__op_finish(&read->op);
 }
 
-static bool has_connection(const struct evpq_pool *pool)
-{
-    return evpq__pool_total(pool) > pool->slot_count[EVPQ__SLOT_DIALING];
-}
-
 /* Has the server failed, and not the statement? */
 static bool may_move(const struct read *read, const struct evpq_error *err)
 {
@@ -86,8 +81,8 @@ static bool may_move(const struct read *read, const struct evpq_error *err)
     case EVPQ_EDISCONNECTED:
     case EVPQ_ECLOSED:
         return true;
-    case EVPQ_ETIMEOUT: /* there was none to wait for */
-        return err->fate == EVPQ_NOT_SENT && !has_connection(read->server->pool);
+    case EVPQ_ETIMEOUT: /* there was no connection to wait for */
+        return err->fate == EVPQ_NOT_SENT && !evpq__server_connected(read->server);
     case EVPQ_ESERVER: /* a conflict with what is to be replayed */
         return strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0;
     default:
@@ -210,7 +205,7 @@ static struct read *read_new(struct evpq_router *router, const evpq_query *query
     read->query = *query;
     read->query.sql = memcpy(sql, query->sql, sql_length);
     read->query.params = params;
-    if (tag_length)
+    if (query->tag)
         read->query.tag = memcpy(tag, query->tag, tag_length);
     read->router = router;
     evpq__router_ref(router);

@@ -49,6 +49,12 @@ static inline bool evpq__server_is_primary(const struct evpq__server *server)
     return server == &server->router->primary;
 }
 
+/* Is there a connection to it, free or taken? */
+static inline bool evpq__server_connected(const struct evpq__server *server)
+{
+    return evpq__pool_total(server->pool) > server->pool->slot_count[EVPQ__SLOT_DIALING];
+}
+
 /* router.c */
 
 void evpq__router_ref(struct evpq_router *router);

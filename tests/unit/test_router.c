@@ -530,6 +530,50 @@ static void a_strange_answer_is_none(void **state)
     assert_int_equal(stats().probe_failures, 1);
 }
 
+static void fail_probe(struct evpq_pool *pool, evpq_code code, evpq_fate fate)
+{
+    struct fake_ask *probe = fake_probe(pool);
+    assert_non_null(probe);
+    fake_ask_fail(probe, code, fate, NULL);
+    fake_settle();
+}
+
+static void a_standby_that_is_busy_is_not_taken_for_dead(void **state)
+{
+    (void)state;
+    open_fresh();
+    fake_advance(1000);
+    one->slot_count[EVPQ__SLOT_IDLE] = 0;
+    one->slot_count[EVPQ__SLOT_BUSY] = 1;
+    fail_probe(one, EVPQ_ETIMEOUT, EVPQ_NOT_SENT);
+    assert_int_equal(stats().standbys, 2);
+    /* It was asked, and has not answered. */
+    fail_probe(two, EVPQ_ETIMEOUT, EVPQ_UNKNOWN);
+    assert_int_equal(stats().standbys, 1);
+    /* There is no connection to be had. */
+    fake_advance(1000);
+    one->slot_count[EVPQ__SLOT_BUSY] = 0;
+    one->slot_count[EVPQ__SLOT_DIALING] = 1;
+    fail_probe(one, EVPQ_ETIMEOUT, EVPQ_NOT_SENT);
+    assert_int_equal(stats().standbys, 0);
+}
+
+static void an_empty_tag_is_copied_too(void **state)
+{
+    (void)state;
+    struct seen seen = {0};
+    char *tag = evpq__strdup("");
+    open_idle();
+    assert_int_equal(evpq_router_query(NULL, router, EVPQ_QUERY("SELECT 1", .tag = tag),
+                                       EVPQ_READ_ONLY(), on_result, &seen),
+                     EVPQ_OK);
+    evpq__free(tag);
+    say(primary, false, 1000);
+    say(one, true, 1000);
+    answer(one);
+    assert_int_equal(seen.code, EVPQ_OK);
+}
+
 static void nobody_is_asked_while_nothing_is_read(void **state)
 {
     (void)state;
@@ -776,6 +820,8 @@ int main(void)
         router_test(a_standby_that_is_promoted_is_used_as_one_no_longer),
         router_test(a_primary_that_is_a_standby_tells_nothing),
         router_test(a_strange_answer_is_none),
+        router_test(a_standby_that_is_busy_is_not_taken_for_dead),
+        router_test(an_empty_tag_is_copied_too),
         router_test(nobody_is_asked_while_nothing_is_read),
         router_test(each_server_has_one_question_at_a_time),
         router_test(the_interval_follows_the_bound),
