@@ -108,6 +108,8 @@ static void probe_on_result(evpq_result *result, const evpq_error *err, void *us
         server->replay.known = server->replay.known && never_asked(server, err);
         server->probe_failures++;
         router->stats.probe_failures++;
+        if (!evpq__server_is_primary(server) && !evpq__server_connected(server))
+            evpq__reads_leave(server);
     } else {
         router->stats.probes++;
         if (answer.standby == evpq__server_is_primary(server)) {

@@ -15,13 +15,14 @@
 #include "route/router.h"
 
 struct read {
-    struct evpq_op op;          /* its node is of router->waiting while it is held */
+    struct evpq_op op;          /* its node is of router->waiting, or of server->attempts */
     struct evpq_router *router; /* a reference */
     struct evpq__lag_bounds bounds;
     uint32_t tried;              /* standbys */
     struct evpq__timer patience; /* of being held */
     struct evpq__server *server; /* of the attempt */
     struct evpq_op *attempt;     /* under way: it has a reference; or NULL */
+    bool leaves;                 /* the attempt was stopped to be made elsewhere */
     evpq_query query;            /* what it points to is owned */
     evpq_result_fn *on_result;
     void *user;
@@ -50,6 +51,8 @@ static int try_on(struct read *read, struct evpq__server *server, uint32_t timeo
         return code;
     }
     read->server = server;
+    read->leaves = false;
+    evpq__list_push_back(&server->attempts, &read->op.node);
     evpq__router_count(server);
     if (!evpq__server_is_primary(server))
         read->tried |= UINT32_C(1) << (server - router->standbys);
@@ -76,6 +79,8 @@ static bool may_move(const struct read *read, const struct evpq_error *err)
     const char *sqlstate = evpq_error_sqlstate(err);
     if (evpq__server_is_primary(read->server))
         return false;
+    if (read->leaves)
+        return true;
     switch (err->code) {
     case EVPQ_ECONNECT:
     case EVPQ_EDISCONNECTED:
@@ -95,6 +100,7 @@ static void read_on_attempt(evpq_result *result, const evpq_error *err, void *us
     struct read *read = user;
     read->attempt = NULL;
     if (!evpq__op_finished(&read->op)) {
+        evpq__node_unlink(&read->op.node);
         if (err && may_move(read, err)) {
             read->router->stats.moved++;
             go_on(read);
@@ -107,6 +113,18 @@ static void read_on_attempt(evpq_result *result, const evpq_error *err, void *us
         }
     }
     evpq__op_unref(&read->op);
+}
+
+void evpq__reads_leave(struct evpq__server *server)
+{
+    struct evpq__node *node = evpq__list_first(&server->attempts);
+    for (; node; node = evpq__list_next(&server->attempts, node)) {
+        struct read *read = of_op(evpq__container_of(node, struct evpq_op, node));
+        if (read->attempt->state != EVPQ__OP_WAITING)
+            continue;
+        read->leaves = true;
+        evpq__op_stop(read->attempt, EVPQ_ECANCELED);
+    }
 }
 
 /* Holding */
@@ -162,6 +180,7 @@ static void read_stop(struct evpq_op *op, evpq_code why)
         return;
     }
     struct evpq_op *attempt = read->attempt;
+    evpq__node_unlink(&op->node);
     evpq__op_stop(attempt, why);
     if (attempt->error.code != EVPQ_OK)
         evpq__error_copy(&op->error, &attempt->error);

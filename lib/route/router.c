@@ -201,6 +201,7 @@ static void server_init(struct evpq__server *server, struct evpq_router *router,
 {
     server->router = router;
     server->pool = pool;
+    evpq__list_init(&server->attempts);
     evpq__pool_ref(pool);
 }
 

@@ -25,6 +25,7 @@ struct evpq__server {
     bool wrong_role;        /* by its last answer */
     uint64_t broken;        /* of a standby: connections its pool had lost when it answered */
     struct evpq__replay replay;
+    struct evpq__list attempts; /* reads that are under way there */
     uint64_t reads, probe_failures;
 };
 
@@ -79,6 +80,8 @@ void evpq__probes_on_round(struct evpq__timer *timer);
 
 /* read.c */
 
+/* There is no connection to be had: who still waits for one goes elsewhere. */
+void evpq__reads_leave(struct evpq__server *server);
 /* Somebody has answered, or failed to: who waits may look again. */
 void evpq__reads_wake(struct evpq_router *router);
 

@@ -558,6 +558,34 @@ static void a_standby_that_is_busy_is_not_taken_for_dead(void **state)
     assert_int_equal(stats().standbys, 0);
 }
 
+static void who_waits_for_a_connection_leaves_when_there_is_none(void **state)
+{
+    (void)state;
+    struct seen waits = {0}, runs = {0}, ended = {0};
+    open_fresh();
+    two->state = EVPQ__POOL_CLOSED;
+    ask_with(&runs, 30000, EVPQ_READ_ONLY());
+    struct fake_ask *running = fake_statement(one);
+    evpq__op_sent(&running->op);
+    ask_with(&waits, 30000, EVPQ_READ_ONLY());
+    ask_with(&ended, 30000, EVPQ_READ_ONLY());
+    evpq_op_cancel(ended.op);
+    two->state = EVPQ__POOL_OPEN;
+    fake_advance(1000);
+    one->slot_count[EVPQ__SLOT_IDLE] = 0;
+    one->slot_count[EVPQ__SLOT_DIALING] = 1;
+    fail_probe(one, EVPQ_ECONNECT, EVPQ_NOT_SENT);
+    assert_int_equal(stats().moved, 1);
+    assert_true(fake_statement(two)->timeout_ms <= 29000);
+    answer(two);
+    assert_int_equal(waits.calls, 1);
+    assert_int_equal(waits.code, EVPQ_OK);
+    assert_int_equal(runs.calls, 0);
+    answer(one);
+    assert_int_equal(runs.code, EVPQ_OK);
+    assert_int_equal(ended.code, EVPQ_ECANCELED);
+}
+
 static void an_empty_tag_is_copied_too(void **state)
 {
     (void)state;
@@ -821,6 +849,7 @@ int main(void)
         router_test(a_primary_that_is_a_standby_tells_nothing),
         router_test(a_strange_answer_is_none),
         router_test(a_standby_that_is_busy_is_not_taken_for_dead),
+        router_test(who_waits_for_a_connection_leaves_when_there_is_none),
         router_test(an_empty_tag_is_copied_too),
         router_test(nobody_is_asked_while_nothing_is_read),
         router_test(each_server_has_one_question_at_a_time),
