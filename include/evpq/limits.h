@@ -22,8 +22,8 @@
  * limit of its own. Who holds a lease and asks the pool for more needs a
  * max_concurrent, as a max_size, that has room for both.
  *
- * Pages are statements without a tag. Cursor walks and scans run on leases: one
- * with the tag "evpq cursor", or one for each of its connections with the tag "evpq
+ * A batch counts as one statement. Pages are statements without a tag. Cursor walks and scans run
+ * on leases: one with the tag "evpq cursor", or one for each of its connections with the tag "evpq
  * scan"; a pager that asks the catalogs for its order does so on one for a moment,
  * "order of pages".
  */
