@@ -14,7 +14,7 @@ static void csv_field(FILE *out, const char *data, size_t length, const char *nu
     static const bool special[256] = {[','] = true, ['"'] = true, ['\r'] = true, ['\n'] = true};
 
     bool quote = length == 2 && memcmp(data, "\\.", 2) == 0;
-    if (null && length > 0 && strlen(null) == length && memcmp(data, null, length) == 0)
+    if (null && strlen(null) == length && memcmp(data, null, length) == 0)
         quote = true; /* else nobody could tell it from NULL; COPY does so too */
     for (size_t i = 0; i < length && !quote; i++)
         quote = special[(unsigned char)data[i]];

@@ -181,6 +181,10 @@ def no_format_mistakes_null_for_an_empty_text():
     equal(page("-f", "csv", "--null", "x", sql).ends(0).text(), "a,b\nx,\n")
     equal(page("-f", "csv", "--null", "x", "SELECT 'x' AS a, NULL AS b").ends(0).text(),
           'a,b\n"x",x\n', "as COPY does")
+    texts = "SELECT * FROM (VALUES (1, ''), (2, NULL), (3, 'x')) AS v (id, t) ORDER BY id"
+    got = page("-f", "csv", "--null", "", texts).ends(0).text()
+    equal(got, 'id,t\n1,""\n2,\n3,x\n')
+    equal(got, psql("-c", f"COPY ({texts}) TO STDOUT WITH (FORMAT csv, HEADER)").text())
     equal(page("-f", "tsv", sql).ends(0).text(), "a\tb\n\\N\t\n")
     equal(page(sql).ends(0).text().splitlines()[-1].rstrip(), "<null>")
     equal(page("--null", "", sql).ends(0).text().splitlines()[-1].rstrip(), "")
