@@ -143,6 +143,7 @@ static const char *option_read(struct options *options, int option, const char *
         if (!read_word(text, formats, &index))
             return "--format takes table, csv, tsv, ndjson or json";
         options->output = outputs[index];
+        options->format = formats[index];
         return NULL;
     case MODE:
         if (!read_word(text, modes, &index) || index == EVPQ_PAGES_DEFAULT)
@@ -230,7 +231,7 @@ static bool token_from_file(struct options *options, const char **token)
 {
     if (!*token || **token != '@')
         return true;
-    options->token = token_file_read(*token + 1, &options->continued);
+    options->token = token_file_read(*token + 1, options->format, &options->continued);
     *token = options->token;
     return options->token != NULL;
 }
@@ -270,7 +271,8 @@ static int options_settle(struct options *options, int argc, char **argv)
 
 int options_read(struct options *options, int argc, char **argv)
 {
-    *options = (struct options){.timeout_ms = DEFAULT_TIMEOUT_MS, .output = output_table};
+    *options = (struct options){
+        .timeout_ms = DEFAULT_TIMEOUT_MS, .output = outputs[0], .format = formats[0]};
     static char name[] = "evpq-page";
     argv[0] = name; /* getopt's messages begin with it */
 

@@ -56,6 +56,7 @@ struct options {
     uint64_t count_bound;
     enum explain explain;
     output_fn *output;
+    const char *format; /* its name */
     enum color color_when;
     bool color; /* what came of it */
     bool progress;

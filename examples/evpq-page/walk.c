@@ -236,7 +236,7 @@ static void walk_begin(struct walk *walk)
 int walk_run(const struct options *options, struct ev_loop *loop)
 {
     struct walk *walk = calloc(1, sizeof *walk);
-    if (!walk || !token_file_open(&walk->token_file, options->token_out)) {
+    if (!walk || !token_file_open(&walk->token_file, options->token_out, options->format)) {
         free(walk);
         return END_USAGE;
     }
