@@ -2,7 +2,7 @@
 #include "options.h"
 
 const char help[] =
-    "Usage: evpq-page [OPTIONS] SQL\n"
+    "Usage: evpq-page [OPTIONS] [--] SQL\n"
     "\n"
     "Run one SELECT on PostgreSQL and show or write its rows page by page. Each page\n"
     "is a query of its own with its own deadline; a token resumes behind any page.\n"
@@ -24,7 +24,7 @@ const char help[] =
     "      --mode MODE         keyset: from row to row, the default with --order-by;\n"
     "                          offset: for small results, the default without;\n"
     "                          cursor: all pages of one moment, by a held transaction\n"
-    "      --timeout DURATION  of each page: 500ms, 2s, 1min; default 30s\n"
+    "      --timeout DURATION  of each page: 500ms, 1.5s, 2min, 1h; default 30s\n"
     "      --deadline DURATION of the whole walk; default: none; with --jobs and\n"
     "                          --mode cursor, which hold transactions, 60min\n"
     "      --prefetch          fetch the next page while this one is written, up to\n"
@@ -39,7 +39,8 @@ const char help[] =
     "      --last              walk backward from the last page, page by page\n"
     "      --before TOKEN      walk backward from there; --last prints such tokens\n"
     "      --token-out FILE    after each page, replace FILE by the token behind it\n"
-    "      --secret-file FILE  sign tokens with what is in FILE, and take no others\n"
+    "      --secret-file FILE  sign tokens with what is in FILE, and take no others;\n"
+    "                          again: tokens signed with that are taken, too\n"
     "\n"
     "Output\n"
     "  -f, --format FORMAT     table, csv (as psql --csv), tsv (as COPY), ndjson or\n"

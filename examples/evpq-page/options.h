@@ -40,7 +40,8 @@ struct options {
     const char *null;      /* NULL: what the format has for it */
     evpq_value *params;    /* allocated */
     size_t params_count;
-    evpq_secret secret; /* length 0: tokens are not signed; bytes are allocated */
+    evpq_secret secrets[16]; /* the first signs tokens; bytes are allocated */
+    size_t secrets_count;    /* 0: tokens are not signed */
     evpq_page_mode mode;
     bool assume_unique;
     bool require_index;
