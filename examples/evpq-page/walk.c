@@ -56,6 +56,16 @@ static void walk_fail(struct walk *walk, int ending)
     walk_end(walk, ending);
 }
 
+/* Whether the walk can get past an error by its last token. Not when that has just failed so and
+ * nothing has passed since, nor when the statement does not fit its tables any more. */
+static bool is_passable(const struct walk *walk, const evpq_error *err)
+{
+    const char *state = evpq_error_sqlstate(err);
+    bool misfit = strncmp(state, "42", 2) == 0 && strcmp(state, "42501") != 0; /* no privilege */
+    bool again = evpq_error_code(err) == EVPQ_ESERVER && walk->pages == 0;
+    return !(misfit || again) || evpq_error_retry_safe(err);
+}
+
 static void on_counted(void *user)
 {
     struct walk *walk = user;
@@ -136,7 +146,10 @@ static void walk_ask(struct walk *walk)
     if (code == EVPQ_OK)
         return;
     progress_end(&walk->progress);
-    say("%s", code == EVPQ_ETIMEOUT ? "the deadline of the walk passed" : evpq_code_text(code));
+    if (code == EVPQ_ETIMEOUT)
+        session_say_error(&walk->session, NULL);
+    else
+        say("%s", evpq_code_text(code));
     walk_fail(walk, ending_of(code));
 }
 
@@ -169,8 +182,11 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
         return;
     if (err) {
         progress_end(&walk->progress);
-        say_error(err, walk->session.options->sql);
-        walk_fail(walk, ending_of(evpq_error_code(err)));
+        session_say_error(&walk->session, err);
+        if (is_passable(walk, err))
+            walk_fail(walk, ending_of(evpq_error_code(err)));
+        else
+            walk_end(walk, ending_of(evpq_error_code(err)));
         return;
     }
     const struct options *options = walk->session.options;
@@ -245,8 +261,9 @@ int walk_run(const struct options *options, struct ev_loop *loop)
     if (session_open(&walk->session, options->page_size))
         walk_begin(walk);
     int ending = session_run(&walk->session);
-    if (options->output == output_json && ending != END_PIPE) {
-        output_json_end(stdout, walk->pages > 0 || options->continued);
+    bool begun = walk->pages > 0 || options->continued;
+    if (options->output == output_json && begun && ending != END_PIPE) {
+        output_json_end(stdout);
         if (fflush(stdout) != 0 && ending == END_COMPLETE)
             ending = END_USAGE;
     }
