@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 from cli_support import (BIG, NASTY, PATIENCE, SCHEMA, SLEEPY, SLOW, SMALL, SMALL_ROWS, Run, Skip,
                          case, check, command, equal, main, page, pause, psql,
@@ -244,6 +245,25 @@ def pages_fetched_ahead_are_the_same_pages():
     equal(done.ids(), list(range(1, 22)))
     rest = page("--prefetch", "--after", done.token("continue with --after "), *words).ends(0)
     equal(done.ids() + rest.ids(), list(range(1, 1001)))
+
+
+@case
+def a_page_is_fetched_while_one_is_written():
+    if SLOW:
+        raise Skip("measured where programs are quick")
+    size, chunks = 600_000, 10
+    words = ["-f", "csv", "-n", "1", "-p", "8", "--order-by", "id", f"SELECT id, repeat('x', {size}) AS x"
+             f" FROM {SCHEMA}.big WHERE pg_sleep(0.05) IS NOT NULL"]
+    took = []
+    for more in ([], ["--prefetch"]):
+        started = time.monotonic()
+        with subprocess.Popen(command(*more, *words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            while process.stdout.read(size // chunks):  # a reader who takes as long as the server
+                time.sleep(0.01)
+        equal(process.returncode, 0)
+        took.append(time.monotonic() - started)
+    print(f"# one after another {took[0]:.2f} s, side by side {took[1]:.2f} s")
+    check(took[1] < 0.9 * took[0], took)
 
 
 @case
