@@ -241,7 +241,7 @@ def the_terminal_is_as_it_was_on_every_exit():
                signal.SIGQUIT: 131, signal.SIGINT: 130, signal.SIGABRT: 134, signal.SIGSEGV: 139,
                signal.SIGBUS: 135}
     for ending, code in endings.items():
-        with Terminal(["bash", "--norc", "-c", 'sleep 0.3; "$@"; code=$?; sleep 0.3; exit $code',
+        with Terminal(["bash", "--norc", "-c", 'sleep 0.15; "$@"; code=$?; sleep 0.1; exit $code',
                        "bash", *command(*ORDER, SQL)], rows=ROWS) as terminal:
             before = terminal.settings()
             terminal.see("page 1, rows").press("n", "page 2")
@@ -268,7 +268,7 @@ def child_of(pid):
 def errors_of_the_first_page_leave_the_terminal_alone():
     for more, sql, code in (((), "SELECT nope", 3), (("--after", "bad"), SQL, 5),
                             (("--order-by", "a;"), SQL, 1)):
-        with Terminal(["bash", "--norc", "-c", 'sleep 0.2; "$@"; code=$?; sleep 0.2; exit $code',
+        with Terminal(["bash", "--norc", "-c", 'sleep 0.15; "$@"; code=$?; sleep 0.1; exit $code',
                        "bash", *command(*ORDER, *more, sql)], rows=ROWS) as terminal:
             before = terminal.settings()
             equal(terminal.ends(), code)

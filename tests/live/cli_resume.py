@@ -113,7 +113,7 @@ def kill_soon(process, token, chance):
     return False
 
 
-def killed_walks(folder, more, form, most=8):
+def killed_walks(folder, more, form, most=5):
     """Kills a walk with signal 9 again and again, then lets it come to its end; how often."""
     out, token = os.path.join(folder, f"out.{form}"), os.path.join(folder, "token")
     sql = f"SELECT id, name FROM {SCHEMA}.big WHERE id <= {KILLED_ROWS}"
@@ -132,7 +132,7 @@ def killed_walks(folder, more, form, most=8):
             return kills, read(out)
 
 
-KILLED_ROWS = 6000
+KILLED_ROWS = 3000
 KILLED = [[], ["--prefetch"], ["--jobs", "3"]]
 
 
