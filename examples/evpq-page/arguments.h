@@ -14,7 +14,7 @@
 
 /* 1 to limit. */
 bool read_count(const char *text, uint64_t limit, uint64_t *count);
-/* 500ms, 2s, 1min. */
+/* 500ms, 1.5s, 2min, 1h: whole milliseconds, 1 at least. */
 bool read_duration(const char *text, uint32_t *ms);
 /* 100/60s: so many in any such time. */
 bool read_rate(const char *text, uint32_t *limit, uint32_t *window_ms);
@@ -22,9 +22,9 @@ bool read_rate(const char *text, uint32_t *limit, uint32_t *window_ms);
 bool read_word(const char *text, const char *const *words, unsigned *index);
 /* none, estimate, exact, bounded, bounded:N; kind 0 is none. */
 bool read_counting(const char *text, unsigned *kind, uint64_t *bound);
-/* The bytes of a file, 16 to 1,024 without a line feed at the end. secret->bytes is allocated, also
- * where the answer is false. */
-bool read_secret(const char *path, evpq_secret *secret);
+/* The bytes of a file, 16 to 1,024 without a line feed at the end. NULL: secret->bytes is
+ * allocated; else what is wrong, valid until the next call. */
+const char *read_secret(const char *path, evpq_secret *secret);
 
 /* As psql and libpq do: what is no connection string is the name of a database. Allocated; NULL
  * without memory. */

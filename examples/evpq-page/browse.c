@@ -108,7 +108,7 @@ static void take_error(struct browse *browse, const evpq_error *err)
     if (browse->state == BROWSE_OPENING) {
         terminal_write("\r\033[K", 4);
         terminal_restore();
-        say_error(err, browse->session.options->sql);
+        session_say_error(&browse->session, err);
         browse_end(browse, ending_of(code));
         return;
     }
@@ -118,7 +118,7 @@ static void take_error(struct browse *browse, const evpq_error *err)
         snprintf(browse->message, sizeof browse->message, "stopped; r tries again");
         return;
     }
-    char *text = error_text(err, NULL);
+    char *text = session_error_text(&browse->session, err);
     snprintf(browse->message, sizeof browse->message, "failed, r tries again: %.*s",
              text ? (int)strcspn(text, "\n") : 13, text ? text : "out of memory");
     free(text);
@@ -173,15 +173,17 @@ void browse_go(struct browse *browse, enum move move)
         return;
     }
     const char *problem = evpq_code_text(code);
+    char *deadline = NULL;
     if (code == EVPQ_EINVALID)
         problem = "offset pages have no last one";
     else if (code == EVPQ_ETIMEOUT)
-        problem = "the deadline of the walk passed";
+        problem = (deadline = session_error_text(&browse->session, NULL));
     else if (code == EVPQ_ECLOSED)
         problem = "the transaction of the cursor is over";
-    snprintf(browse->message, sizeof browse->message, "%s", problem);
+    snprintf(browse->message, sizeof browse->message, "%s", problem ? problem : "out of memory");
+    free(deadline);
     if (browse->state == BROWSE_OPENING) {
-        say("%s", problem);
+        say("%s", browse->message);
         browse_end(browse, ending_of(code));
     }
 }

@@ -57,8 +57,8 @@ void browse_draw_waiting(const struct browse *browse)
     if (!terminal_in_front())
         return;
     int length = snprintf(line, sizeof line, "%s waiting for the %s page, %.1f s: Ctrl-C %s",
-                          browse->state == BROWSE_OPENING ? "\r" : "", names[browse->move], seconds,
-                          browse->state == BROWSE_OPENING ? "ends\033[K" : "stops, q quits");
+                          browse->state == BROWSE_OPENING ? "\r\033[K" : "", names[browse->move],
+                          seconds, browse->state == BROWSE_OPENING ? "ends" : "stops, q quits");
     if (browse->state == BROWSE_OPENING)
         terminal_write(line, (size_t)length);
     else

@@ -62,7 +62,7 @@ static void on_explained(const evpq_explanation *explanation, const evpq_error *
     if (session->ending >= 0)
         return;
     if (err) {
-        say_error(err, session->options->sql);
+        session_say_error(session, err);
         session_end(session, ending_of(evpq_error_code(err)));
         return;
     }

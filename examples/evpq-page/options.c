@@ -94,6 +94,17 @@ static int usage(const char *problem)
     return END_USAGE;
 }
 
+/* getopt has said what it does not know. */
+static int unknown(const char *word)
+{
+    char end = word[strcspn(word, "= \t\n")];
+    bool comment = optopt == 0 && strncmp(word, "--", 2) == 0 && end && end != '=';
+    if (comment)
+        say("an SQL that begins with a comment comes behind --, as in: evpq-page -- SQL");
+    fputs("Try 'evpq-page --help'.\n", stderr);
+    return END_USAGE;
+}
+
 static int printed(void)
 {
     return fflush(stdout) == 0 ? END_COMPLETE : END_USAGE;
@@ -108,6 +119,22 @@ static bool add_param(struct options *options, const char *text)
     options->params = more;
     options->params[options->params_count++] = evpq_untyped(text);
     return true;
+}
+
+static const char *add_secret(struct options *options, const char *path)
+{
+    const size_t most = sizeof options->secrets / sizeof *options->secrets;
+    if (options->secrets_count == most)
+        return "--secret-file can be given 16 times";
+    evpq_secret *secret = &options->secrets[options->secrets_count];
+    const char *problem = read_secret(path, secret);
+    if (problem)
+        return problem;
+    options->secrets_count++;
+    for (const evpq_secret *other = options->secrets; other < secret; other++)
+        if (other->id == secret->id)
+            return "--secret-file: two secrets cannot be told apart, take another one";
+    return NULL;
 }
 
 /* What an option takes, put into its place. NULL, or what is wrong with it. */
@@ -143,6 +170,7 @@ static const char *option_read(struct options *options, int option, const char *
         if (!read_word(text, formats, &index))
             return "--format takes table, csv, tsv, ndjson or json";
         options->output = outputs[index];
+        options->format = formats[index];
         return NULL;
     case MODE:
         if (!read_word(text, modes, &index) || index == EVPQ_PAGES_DEFAULT)
@@ -168,16 +196,13 @@ static const char *option_read(struct options *options, int option, const char *
     case TIMEOUT:
         return read_duration(text, &options->timeout_ms)
                    ? NULL
-                   : "--timeout takes a duration as 500ms, 2s or 1min";
+                   : "--timeout takes a duration as 500ms, 1.5s, 2min or 1h";
     case DEADLINE:
         return read_duration(text, &options->deadline_ms)
                    ? NULL
-                   : "--deadline takes a duration as 500ms, 2s or 1min";
+                   : "--deadline takes a duration as 500ms, 1.5s, 2min or 1h";
     case SECRET_FILE:
-        free((void *)options->secret.bytes);
-        return read_secret(text, &options->secret)
-                   ? NULL
-                   : "--secret-file takes a file with 16 to 1,024 bytes";
+        return add_secret(options, text);
     default:
         break;
     }
@@ -230,7 +255,7 @@ static bool token_from_file(struct options *options, const char **token)
 {
     if (!*token || **token != '@')
         return true;
-    options->token = token_file_read(*token + 1, &options->continued);
+    options->token = token_file_read(*token + 1, options->format, &options->continued);
     *token = options->token;
     return options->token != NULL;
 }
@@ -248,6 +273,8 @@ static int options_settle(struct options *options, int argc, char **argv)
     if (optind + 1 < argc)
         return usage("there is more than one argument: put the SQL in quotes");
     options->sql = argv[optind];
+    if (!options->sql[strspn(options->sql, " \t\n\v\f\r;")])
+        return usage("SQL is empty");
     const char *problem = options_problem(options);
     if (problem)
         return usage(problem);
@@ -270,7 +297,8 @@ static int options_settle(struct options *options, int argc, char **argv)
 
 int options_read(struct options *options, int argc, char **argv)
 {
-    *options = (struct options){.timeout_ms = DEFAULT_TIMEOUT_MS, .output = output_table};
+    *options = (struct options){
+        .timeout_ms = DEFAULT_TIMEOUT_MS, .output = outputs[0], .format = formats[0]};
     static char name[] = "evpq-page";
     argv[0] = name; /* getopt's messages begin with it */
 
@@ -285,8 +313,7 @@ int options_read(struct options *options, int argc, char **argv)
             return printed();
         }
         if (option == '?') {
-            fputs("Try 'evpq-page --help'.\n", stderr);
-            return END_USAGE;
+            return unknown(argv[optind - 1]);
         }
         const char *problem = option_read(options, option, optarg);
         if (problem)
@@ -300,7 +327,8 @@ void options_done(struct options *options)
     free(options->conninfo);
     free(options->params);
     free(options->token);
-    if (options->secret.bytes)
-        explicit_bzero((void *)options->secret.bytes, options->secret.length);
-    free((void *)options->secret.bytes);
+    for (size_t i = 0; i < options->secrets_count; i++) {
+        explicit_bzero((void *)options->secrets[i].bytes, options->secrets[i].length);
+        free((void *)options->secrets[i].bytes);
+    }
 }

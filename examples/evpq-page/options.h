@@ -40,7 +40,8 @@ struct options {
     const char *null;      /* NULL: what the format has for it */
     evpq_value *params;    /* allocated */
     size_t params_count;
-    evpq_secret secret; /* length 0: tokens are not signed; bytes are allocated */
+    evpq_secret secrets[16]; /* the first signs tokens; bytes are allocated */
+    size_t secrets_count;    /* 0: tokens are not signed */
     evpq_page_mode mode;
     bool assume_unique;
     bool require_index;
@@ -56,6 +57,7 @@ struct options {
     uint64_t count_bound;
     enum explain explain;
     output_fn *output;
+    const char *format; /* its name */
     enum color color_when;
     bool color; /* what came of it */
     bool progress;

@@ -26,8 +26,8 @@ typedef bool output_fn(FILE *out, const evpq_result *page, const struct output_h
 
 output_fn output_table, output_csv, output_tsv, output_ndjson, output_json;
 
-/* Ends what output_json() has begun; `any`: a page was written, now or before. */
-void output_json_end(FILE *out, bool any);
+/* Ends what output_json() has begun, now or before. */
+void output_json_end(FILE *out);
 
 /* pg_type.oid of the types that are not just text here. They never change. */
 enum {

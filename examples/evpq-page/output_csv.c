@@ -14,7 +14,7 @@ static void csv_field(FILE *out, const char *data, size_t length, const char *nu
     static const bool special[256] = {[','] = true, ['"'] = true, ['\r'] = true, ['\n'] = true};
 
     bool quote = length == 2 && memcmp(data, "\\.", 2) == 0;
-    if (null && length > 0 && strlen(null) == length && memcmp(data, null, length) == 0)
+    if (null && strlen(null) == length && memcmp(data, null, length) == 0)
         quote = true; /* else nobody could tell it from NULL; COPY does so too */
     for (size_t i = 0; i < length && !quote; i++)
         quote = special[(unsigned char)data[i]];
@@ -48,13 +48,19 @@ static void tsv_field(FILE *out, const char *data, size_t length, const char *nu
     }
 }
 
+/* Lines without columns; of several psql writes none, COPY writes each. */
+static uint32_t empty_rows(const evpq_result *page, char separator)
+{
+    return separator == '\t' ? evpq_result_rows(page) : 0;
+}
+
 typedef void field_fn(FILE *out, const char *data, size_t length, const char *null);
 
 static void lines(FILE *out, const evpq_result *page, const struct output_how *how, char separator,
                   field_fn *field, const char *null)
 {
-    uint32_t rows = evpq_result_rows(page);
     uint32_t columns = evpq_result_columns(page);
+    uint32_t rows = columns ? evpq_result_rows(page) : empty_rows(page, separator);
     bool header = how->first && !how->resumed;
 
     for (uint32_t column = 0; column < columns && header; column++) {
@@ -66,7 +72,7 @@ static void lines(FILE *out, const evpq_result *page, const struct output_how *h
     if (header)
         putc_unlocked('\n', out);
 
-    for (uint32_t row = 0; row < rows && columns; row++) {
+    for (uint32_t row = 0; row < rows; row++) {
         for (uint32_t column = 0; column < columns; column++) {
             evpq_text_view text;
             if (column)

@@ -128,7 +128,7 @@ bool output_json(FILE *out, const evpq_result *page, const struct output_how *ho
     return rows_as_objects(out, page, begins ? "" : ",\n ", ",\n ", "");
 }
 
-void output_json_end(FILE *out, bool any)
+void output_json_end(FILE *out)
 {
-    fputs(any ? "]\n" : "[]\n", out);
+    fputs("]\n", out);
 }

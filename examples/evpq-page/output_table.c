@@ -173,6 +173,14 @@ static bool grid_print(struct grid *grid, const evpq_result *page, FILE *out, bo
     return good;
 }
 
+/* No columns, and yet so many rows: a line for each, below the rule that psql draws too. */
+static void put_nothing(FILE *out, size_t rows)
+{
+    fputs("\n--\n", out);
+    for (size_t i = 0; i < rows; i++)
+        putc_unlocked('\n', out);
+}
+
 bool output_table(FILE *out, const evpq_result *page, const struct output_how *how)
 {
     uint32_t columns = evpq_result_columns(page);
@@ -181,8 +189,10 @@ bool output_table(FILE *out, const evpq_result *page, const struct output_how *h
                         .skip = how->skip};
     if (!how->first)
         putc_unlocked('\n', out);
-    if (grid.columns == 0)
+    if (grid.columns == 0) {
+        put_nothing(out, grid.rows - 2);
         return true;
+    }
 
     grid.cells = calloc(grid.rows * grid.columns, sizeof *grid.cells);
     grid.widths = calloc(grid.columns, sizeof *grid.widths);

@@ -58,6 +58,16 @@ static const struct word *word_at(const char *text, const char *start)
     return NULL;
 }
 
+/* A remark for others, " (evpq-page: --here)". */
+static size_t remark_length(const char *text, const char *here)
+{
+    static const char begins[] = " (evpq-page: ";
+    size_t begin = strlen(begins), length = strlen(here);
+    bool is = strncmp(text, begins, begin) == 0 && strncmp(text + begin, here, length) == 0 &&
+              text[begin + length] == ')';
+    return is ? begin + length + 1 : 0;
+}
+
 static void put_translated(FILE *out, const char *text)
 {
     const char *start = text;
@@ -69,6 +79,7 @@ static void put_translated(FILE *out, const char *text)
         }
         fputs(word->here, out);
         text += (*text == '.') + strlen(word->library);
+        text += remark_length(text, word->here);
     }
 }
 
@@ -117,7 +128,20 @@ static void put_excerpt(FILE *out, const char *sql, uint32_t position)
     free(shown);
 }
 
-char *error_text(const evpq_error *err, const char *sql)
+/* What the server does not say, as it knows nothing of the command line. */
+static void put_own_hint(FILE *out, const evpq_error *err, const struct options *options)
+{
+    const char *state = evpq_error_sqlstate(err);
+    bool too_few = strcmp(state, "08P01") == 0;
+    if (too_few || strcmp(state, "42P18") == 0)
+        fprintf(
+            out, "\nHINT: --param, once for each, says what $1, $2, ... stand for; %zu %s given%s",
+            options->params_count, options->params_count == 1 ? "was" : "were",
+            too_few ? ""
+                    : ". The statement must use all of them, and tell their types, as $1::text");
+}
+
+char *error_text(const evpq_error *err, const struct options *options)
 {
     char *text = NULL;
     size_t size;
@@ -132,23 +156,18 @@ char *error_text(const evpq_error *err, const char *sql)
     if (server)
         fprintf(out, "%s %s: ", severity, evpq_error_sqlstate(err));
     put_line(out, "", evpq_error_message(err), server);
-    if (sql && evpq_error_position(err) > 0)
-        put_excerpt(out, sql, evpq_error_position(err));
+    if (options && evpq_error_position(err) > 0)
+        put_excerpt(out, options->sql, evpq_error_position(err));
     if (*detail)
         put_line(out, "\nDETAIL: ", detail, server);
     if (*hint)
         put_line(out, "\nHINT: ", hint, server);
+    else if (options)
+        put_own_hint(out, err, options);
     if (fclose(out) == 0)
         return text;
     free(text);
     return NULL;
-}
-
-void say_error(const evpq_error *err, const char *sql)
-{
-    char *text = error_text(err, sql);
-    say("%s", text ? text : evpq_error_message(err));
-    free(text);
 }
 
 void say_offset(void)

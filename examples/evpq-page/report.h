@@ -11,11 +11,9 @@
 /* How the program ends with a code of evpq. */
 int ending_of(int code);
 
-/* An error as lines: the message, what it points at in the statement (unless that is NULL), its
- * detail and its hint. Allocated; NULL without memory. */
-char *error_text(const evpq_error *err, const char *sql);
-/* error_text(), on stderr. */
-void say_error(const evpq_error *err, const char *sql);
+/* An error as lines: the message, what it points at in the statement, its detail and its hint.
+ * Without options, no more than is in the error. Allocated; NULL without memory. */
+char *error_text(const evpq_error *err, const struct options *options);
 /* That nobody gave an order. */
 void say_offset(void);
 /* What evpq_..._options_problem() has found. */

@@ -13,6 +13,8 @@
 #define JOINER   0x200d /* zero width joiner */
 #define ESCAPE   0x1b
 
+#define JOINER_TEXT "\u200d"
+
 /* Longest that one byte of text grows to ("\x1b"), and room for the mark. */
 #define GROWTH 4
 #define SPARE  sizeof(CUT_MARK)
@@ -112,7 +114,8 @@ void screen_cut(char *text, size_t width)
     }
 }
 
-size_t screen_prefix(const char *line, size_t width)
+/* Bytes of a line that take so many columns at most. */
+static size_t line_prefix(const char *line, size_t width)
 {
     size_t used = 0, all = strlen(line), fits = 0;
     while (fits < all) {
@@ -130,6 +133,22 @@ size_t screen_prefix(const char *line, size_t width)
         fits += bytes;
     }
     return fits;
+}
+
+void screen_put(FILE *out, const char *line, size_t width)
+{
+    static const char joiner[] = JOINER_TEXT;
+    const size_t joiner_length = sizeof joiner - 1;
+    size_t fits = line_prefix(line, width);
+    if (!line[fits]) {
+        fputs(line, out);
+        return;
+    }
+    fits = line_prefix(line, width - 1);
+    if (fits >= joiner_length && memcmp(line + fits - joiner_length, joiner, joiner_length) == 0)
+        fits -= joiner_length; /* which would join the mark */
+    fwrite(line, 1, fits, out);
+    fputs(CUT_MARK, out);
 }
 
 void say(const char *format, ...)

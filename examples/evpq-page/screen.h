@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /*
  * What a terminal may see. Data and messages may hold anything, escape
@@ -25,8 +26,8 @@ size_t screen_width(const char *text);
 /* Cuts such a text to so many columns (one at least), with a mark at the end if it was longer. */
 void screen_cut(char *text, size_t width);
 
-/* Bytes of a line that take so many columns at most; colors, as "\033[1m", take none. */
-size_t screen_prefix(const char *line, size_t width);
+/* Puts a line of such texts, cut likewise; colors, as "\033[1m", take no columns. */
+void screen_put(FILE *out, const char *line, size_t width);
 
 /* "evpq-page: ...", one line or more on stderr. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));

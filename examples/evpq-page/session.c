@@ -2,10 +2,13 @@
 #include "session.h"
 
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "report.h"
 #include "screen.h"
+#include "stats.h"
 
 #define PREFETCH_BYTES ((size_t)16 * 1024 * 1024)
 
@@ -65,15 +68,65 @@ static bool open_pool(struct session *session)
     return session_fail(session, evpq_pool_options_problem(pool), code);
 }
 
-static evpq_pager_options pager_options(const struct options *options, uint32_t page_size,
+/* The library's default for what holds a transaction. */
+#define HELD_DEADLINE_MS 3600000
+
+/* Of the whole walk; 0: none. */
+static uint32_t walk_deadline_ms(const struct options *options)
+{
+    bool holds = options->jobs || options->mode == EVPQ_PAGES_CURSOR;
+    return options->deadline_ms ? options->deadline_ms : holds ? HELD_DEADLINE_MS : 0;
+}
+
+/* What is left for a pager that takes the place of another. */
+static uint32_t walk_left_ms(const struct session *session)
+{
+    uint32_t limit = session->options->deadline_ms;
+    uint64_t passed = (now_us() - session->opened_us) / 1000;
+    return passed < limit ? limit - (uint32_t)passed : limit > 0;
+}
+
+/* A page gets what the walk has left, in whole milliseconds: its timeout may come a little before
+ * the walk's. */
+static bool walk_is_over(const struct session *session)
+{
+    enum { ROUNDING_MS = 3 };
+    uint64_t passed = (now_us() - session->opened_us) / 1000;
+    uint32_t limit = walk_deadline_ms(session->options);
+    return limit && passed + ROUNDING_MS >= limit;
+}
+
+char *session_error_text(const struct session *session, const evpq_error *err)
+{
+    static const char behind[] = " ms passed";
+    if (err && (evpq_error_code(err) != EVPQ_ETIMEOUT || !walk_is_over(session)))
+        return error_text(err, session->options);
+    /* The library names what was left for the page; what follows, where it stood, is true. */
+    const char *where = err ? strstr(evpq_error_message(err), behind) : NULL;
+    char *text = NULL;
+    if (asprintf(&text, "the walk's deadline of %u ms passed%s", walk_deadline_ms(session->options),
+                 where ? where + strlen(behind) : "") < 0)
+        return NULL;
+    return text;
+}
+
+void session_say_error(const struct session *session, const evpq_error *err)
+{
+    char *text = session_error_text(session, err);
+    say("%s", text ? text : "out of memory");
+    free(text);
+}
+
+static evpq_pager_options pager_options(const struct session *session, uint32_t page_size,
                                         const char *after, const char *before)
 {
+    const struct options *options = session->options;
     return *EVPQ_PAGER_OPTIONS(.sql = options->sql, .params = options->params,
                                .params_count = options->params_count, .order_by = options->order_by,
                                .page_size = page_size, .timeout_ms = options->timeout_ms,
                                .after = after, .before = before, .columns = options->columns,
-                               .walk_timeout_ms = options->deadline_ms, .secrets = &options->secret,
-                               .secrets_count = options->secret.length ? 1 : 0,
+                               .walk_timeout_ms = walk_left_ms(session),
+                               .secrets = options->secrets, .secrets_count = options->secrets_count,
                                .mode = options->mode, .assume_unique = options->assume_unique,
                                .require_index = options->require_index,
                                .prefetch_bytes = options->prefetch ? PREFETCH_BYTES : 0);
@@ -87,9 +140,9 @@ static bool open_scan(struct session *session, uint32_t page_size)
         EVPQ_SCAN_OPTIONS(.sql = options->sql, .params = options->params,
                           .params_count = options->params_count, .order_by = options->order_by,
                           .columns = options->columns, .assume_unique = options->assume_unique,
-                          .secrets = &options->secret,
-                          .secrets_count = options->secret.length ? 1 : 0, .workers = options->jobs,
-                          .page_size = page_size, .timeout_ms = options->timeout_ms,
+                          .secrets = options->secrets, .secrets_count = options->secrets_count,
+                          .workers = options->jobs, .page_size = page_size,
+                          .timeout_ms = options->timeout_ms,
                           .walk_timeout_ms = options->deadline_ms,
                           .resume = options->after ? &behind : NULL,
                           .resume_count = options->after ? 1 : 0);
@@ -106,7 +159,8 @@ bool session_open(struct session *session, uint32_t page_size)
     session->ending = -1;
     if (!open_pool(session))
         return false;
-    evpq_pager_options pager = pager_options(options, page_size, options->after, options->before);
+    session->opened_us = now_us();
+    evpq_pager_options pager = pager_options(session, page_size, options->after, options->before);
     int code = evpq_pager_open(&session->pager, session->pool, &pager);
     if (code != EVPQ_OK) {
         session->pager = NULL;
@@ -118,7 +172,7 @@ bool session_open(struct session *session, uint32_t page_size)
 bool session_move(struct session *session, uint32_t page_size, const char *after,
                   const char *before)
 {
-    evpq_pager_options options = pager_options(session->options, page_size, after, before);
+    evpq_pager_options options = pager_options(session, page_size, after, before);
     evpq_pager *pager;
     if (evpq_pager_open(&pager, session->pool, &options) != EVPQ_OK)
         return false;

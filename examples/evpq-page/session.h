@@ -2,6 +2,9 @@
 #ifndef EVPQ_PAGE_SESSION_H
 #define EVPQ_PAGE_SESSION_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include <ev.h>
 #include <evpq/evpq.h>
 
@@ -13,8 +16,9 @@ struct session {
     struct ev_loop *loop;
     evpq_pool *pool;
     evpq_pager *pager;
-    evpq_scan *scan; /* with --jobs; the pager then only counts */
-    int ending;      /* -1: going on */
+    evpq_scan *scan;    /* with --jobs; the pager then only counts */
+    uint64_t opened_us; /* from here on --deadline counts */
+    int ending;         /* -1: going on */
 };
 
 /* False: said why, and session->ending is set. session_run() is to be called in either case. */
@@ -26,6 +30,11 @@ bool session_move(struct session *session, uint32_t page_size, const char *after
 /* The next page in the direction of the walk; --last: `from_the_end` the first time. */
 int session_next(struct session *session, bool from_the_end, evpq_page_fn *on_page, void *user);
 bool session_is_backward(const struct session *session);
+/* An error of a page, on stderr: the library's, or that the deadline of the walk has passed. */
+void session_say_error(const struct session *session, const evpq_error *err);
+/* The same as a text of several lines, allocated; NULL without memory. `err` may be NULL: the walk
+ * has no time left. */
+char *session_error_text(const struct session *session, const evpq_error *err);
 /* Lets go of everything; session_run() returns when it is gone. */
 void session_end(struct session *session, int ending);
 /* Runs the loop until the session has ended. Its ending. */

@@ -3,20 +3,12 @@
 
 #include <string.h>
 
+#include "hash.h"
 #include "screen.h"
-
-/* FNV-1a, 64 bits (isthe.com/chongo/tech/comp/fnv). */
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t length)
-{
-    const unsigned char *byte = bytes;
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ byte[i]) * UINT64_C(0x100000001b3);
-    return hash;
-}
 
 static uint64_t hash_columns(const evpq_result *page)
 {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    uint64_t hash = HASH_START;
     for (uint32_t i = 0; i < evpq_result_columns(page); i++) {
         const char *name = evpq_result_column_name(page, i);
         uint32_t type = evpq_result_column_type(page, i);

@@ -142,10 +142,12 @@ bool view_rows(const struct view *view, uint64_t *first, uint64_t *last)
     return left > 0;
 }
 
+/* Erases first: behind a line as wide as the terminal its last character would be erased. */
 static void put_line(FILE *out, const char *line, unsigned columns)
 {
-    fwrite(line, 1, screen_prefix(line, columns), out);
-    fputs("\033[0m\033[K\r\n", out);
+    fputs("\033[K", out);
+    screen_put(out, line, columns);
+    fputs("\033[0m\r\n", out);
 }
 
 /* Left and right on one line; of the right ones the first that there is room for. */

@@ -20,7 +20,9 @@
 
 /*
  * Pages are asked for one after another, each when the one before is written,
- * so that a reader who takes his time costs no page its deadline.
+ * so that a reader who takes his time costs no page its deadline. With
+ * --prefetch the library asks for the next one when a page has come, and sends
+ * that behind on_page: writing then waits for another turn of the loop.
  */
 struct walk {
     struct session session;
@@ -32,8 +34,12 @@ struct walk {
     struct place place; /* behind what was written */
     struct shape shape;
     struct endings endings;
-    uint64_t pages; /* written */
-    bool complete;  /* nothing more to write: only the count is waited for */
+    uint64_t pages;      /* written */
+    bool complete;       /* nothing more to write: only the count is waited for */
+    evpq_result *rows;   /* of the page to write, kept; NULL: there is none */
+    struct place behind; /* where the walk stands when it is written */
+    bool more;           /* others come behind it */
+    ev_timer turn;       /* runs in another turn of the loop */
 };
 
 static void walk_end(struct walk *walk, int ending)
@@ -45,6 +51,7 @@ static void walk_end(struct walk *walk, int ending)
         stats_say(&walk->stats);
     evpq_limiter_close(walk->limiter);
     walk->limiter = NULL;
+    ev_timer_stop(walk->session.loop, &walk->turn);
     session_end(&walk->session, ending);
 }
 
@@ -54,6 +61,16 @@ static void walk_fail(struct walk *walk, int ending)
     if (walk->pages || options->after || options->before || ending == END_DEADLINE)
         place_say(&walk->place, "resume", walk->pages > 0);
     walk_end(walk, ending);
+}
+
+/* Whether the walk can get past an error by its last token. Not when that has just failed so and
+ * nothing has passed since, nor when the statement does not fit its tables any more. */
+static bool is_passable(const struct walk *walk, const evpq_error *err)
+{
+    const char *state = evpq_error_sqlstate(err);
+    bool misfit = strncmp(state, "42", 2) == 0 && strcmp(state, "42501") != 0; /* no privilege */
+    bool again = evpq_error_code(err) == EVPQ_ESERVER && walk->pages == 0;
+    return !(misfit || again) || evpq_error_retry_safe(err);
 }
 
 static void on_counted(void *user)
@@ -91,10 +108,10 @@ static size_t terminal_width(void)
 }
 
 /* False: the walk has ended. */
-static bool walk_write(struct walk *walk, const evpq_page *page)
+static bool walk_write(struct walk *walk)
 {
     const struct options *options = walk->session.options;
-    const evpq_result *rows = evpq_page_result(page);
+    const evpq_result *rows = walk->rows;
     if (!shape_keep(&walk->shape, rows, options->output)) {
         say("the columns of the statement have changed since the first page");
         walk_fail(walk, END_USAGE);
@@ -116,9 +133,9 @@ static bool walk_write(struct walk *walk, const evpq_page *page)
         return walk_write_failed(walk, strerror(errno));
 
     walk->pages++;
-    place_set(&walk->place, page);
-    progress_add(&walk->progress, evpq_page_rows(page));
-    if ((*walk->place.token || evpq_page_rows(page)) &&
+    walk->place = walk->behind;
+    progress_add(&walk->progress, evpq_result_rows(rows));
+    if ((*walk->place.token || evpq_result_rows(rows)) &&
         !token_file_write(&walk->token_file, *walk->place.token ? walk->place.token : NULL)) {
         walk_fail(walk, END_USAGE);
         return false;
@@ -136,7 +153,10 @@ static void walk_ask(struct walk *walk)
     if (code == EVPQ_OK)
         return;
     progress_end(&walk->progress);
-    say("%s", code == EVPQ_ETIMEOUT ? "the deadline of the walk passed" : evpq_code_text(code));
+    if (code == EVPQ_ETIMEOUT)
+        session_say_error(&walk->session, NULL);
+    else
+        say("%s", evpq_code_text(code));
     walk_fail(walk, ending_of(code));
 }
 
@@ -162,6 +182,37 @@ static void walk_next(struct walk *walk)
     walk_fail(walk, END_USAGE);
 }
 
+/* Writes the page that was taken, and asks for the next one. */
+static void walk_go_on(struct walk *walk)
+{
+    const struct options *options = walk->session.options;
+    bool written = walk_write(walk);
+    evpq_result_free(walk->rows);
+    walk->rows = NULL;
+    if (!written)
+        return;
+    bool enough = options->pages && walk->pages == options->pages;
+    if (walk->more && (!enough || walk->session.scan))
+        walk_next(walk);
+    else
+        walk_finish(walk, walk->more);
+}
+
+static void on_turn(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    (void)loop, (void)events;
+    walk_go_on(timer->data);
+}
+
+static void walk_take(struct walk *walk, evpq_page *page)
+{
+    bool backward = session_is_backward(&walk->session);
+    walk->rows = evpq_result_keep(evpq_page_result(page));
+    walk->more = backward ? evpq_page_has_prev(page) : evpq_page_has_next(page);
+    walk->behind = walk->place;
+    place_set(&walk->behind, page);
+}
+
 static void on_page(evpq_page *page, const evpq_error *err, void *user)
 {
     struct walk *walk = user;
@@ -169,8 +220,11 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
         return;
     if (err) {
         progress_end(&walk->progress);
-        say_error(err, walk->session.options->sql);
-        walk_fail(walk, ending_of(evpq_error_code(err)));
+        session_say_error(&walk->session, err);
+        if (is_passable(walk, err))
+            walk_fail(walk, ending_of(evpq_error_code(err)));
+        else
+            walk_end(walk, ending_of(evpq_error_code(err)));
         return;
     }
     const struct options *options = walk->session.options;
@@ -185,18 +239,13 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
         return;
     }
     stats_add(&walk->stats, evpq_page_rows(page));
-    if (!walk_write(walk, page))
-        return;
-
-    bool more =
-        session_is_backward(&walk->session) ? evpq_page_has_prev(page) : evpq_page_has_next(page);
+    walk_take(walk, page);
     if (scan_over)
-        more = false;
-    bool enough = options->pages && walk->pages == options->pages;
-    if (more && (!enough || walk->session.scan))
-        walk_next(walk);
+        walk->more = false;
+    if (options->prefetch)
+        ev_timer_start(walk->session.loop, &walk->turn);
     else
-        walk_finish(walk, more);
+        walk_go_on(walk);
 }
 
 static void on_signal(struct ev_loop *loop, ev_signal *watcher, int events)
@@ -219,6 +268,8 @@ static void walk_begin(struct walk *walk)
     if (mode == EVPQ_PAGES_OFFSET && options->mode == EVPQ_PAGES_DEFAULT)
         say_offset();
     place_begin(&walk->place, options, mode);
+    ev_timer_init(&walk->turn, on_turn, 0, 0);
+    walk->turn.data = walk;
     if (options->progress)
         progress_start(&walk->progress, walk->session.loop, &walk->count, options);
     if (options->rate &&
@@ -236,7 +287,7 @@ static void walk_begin(struct walk *walk)
 int walk_run(const struct options *options, struct ev_loop *loop)
 {
     struct walk *walk = calloc(1, sizeof *walk);
-    if (!walk || !token_file_open(&walk->token_file, options->token_out)) {
+    if (!walk || !token_file_open(&walk->token_file, options->token_out, options->format)) {
         free(walk);
         return END_USAGE;
     }
@@ -245,11 +296,13 @@ int walk_run(const struct options *options, struct ev_loop *loop)
     if (session_open(&walk->session, options->page_size))
         walk_begin(walk);
     int ending = session_run(&walk->session);
-    if (options->output == output_json && ending != END_PIPE) {
-        output_json_end(stdout, walk->pages > 0 || options->continued);
+    bool begun = walk->pages > 0 || options->continued;
+    if (options->output == output_json && begun && ending != END_PIPE) {
+        output_json_end(stdout);
         if (fflush(stdout) != 0 && ending == END_COMPLETE)
             ending = END_USAGE;
     }
+    evpq_result_free(walk->rows);
     token_file_close(&walk->token_file);
     count_done(&walk->count);
     free(walk);

@@ -86,7 +86,7 @@ static const char *hint(const struct evpq_error *from, const struct evpq__paged 
     if (of_server[0] || strcmp(evpq_error_sqlstate(from), "42601") != 0)
         return of_server;
     return !selects(paged) || (position && character_at(paged, position) == ';')
-               ? "only one SELECT, VALUES, TABLE or WITH can be paged"
+               ? "it takes one SELECT (or TABLE, VALUES, WITH), and runs it as a subquery"
                : "";
 }
 

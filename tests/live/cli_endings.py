@@ -27,7 +27,7 @@ def usage_errors_end_with_1():
             (["--timeout", "2 s"] + one, "--timeout"), (["--timeout", "ms"] + one, "--timeout"),
             (["--timeout", "4294967295ms"] + one, "--timeout"),
             (["--timeout", "99999999min"] + one, "--timeout"),
-            (["-f", "xml"] + one, "--format"), (["--nope"] + one, "--nope"),
+            (["-f", "xml"] + one, "--format"), ([" ;"], "SQL is empty"), (["--nope"] + one, "--nope"),
             (["--after"], "--after")):
         done = page(*words).ends(1, message, "Try 'evpq-page --help'.")
         check(done.out == b"" and done.err.startswith("evpq-page: "), words, done.err)
@@ -35,7 +35,7 @@ def usage_errors_end_with_1():
 
 @case
 def what_cannot_be_a_walk_ends_with_1():
-    for words in ([""], ["--order-by", "", "SELECT 1 AS a"], ["--order-by", "a,,b", "SELECT 1 AS a"],
+    for words in (["-- a comment only"], ["--order-by", "", "SELECT 1 AS a"], ["--order-by", "a,,b", "SELECT 1 AS a"],
                   ["--order-by", "a; DROP TABLE x", "SELECT 1 AS a"],
                   ["--order-by", "1,2,3,4,5,6,7,8,9", "SELECT 1 AS a"]):
         done = page(*words).ends(1)
@@ -46,10 +46,23 @@ def what_cannot_be_a_walk_ends_with_1():
 
 
 @case
+def a_statement_may_begin_with_a_comment():
+    sql = "-- all of it\nSELECT 1 AS a"
+    page(sql).ends(1, "unrecognized option", "comes behind --")
+    equal(page("-f", "csv", "--", sql).ends(0).text(), "a\n1\n")
+    check("behind --" not in page("--nope=a b", sql).ends(1).err)
+
+
+@case
 def durations_are_read():
-    for text in ("900ms", "2s", "1min"):
+    for text in ("900ms", "2s", "1min", "1h", "1.5min", "0.5h", "2.125s", "20.0s"):
         if not (SLOW and text == "900ms"):
             page("--timeout", text, "SELECT 1").ends(0)
+    done = page("--timeout", "0.2s", "SELECT pg_sleep(20)").ends(4, "deadline of 200 ms")
+    done = page("--deadline", "0.3s", "SELECT pg_sleep(20)").ends(4, "the walk's deadline of 300 ms passed")
+    check("nothing to resume" in done.err, done.err)
+    for text in ("1.s", ".5s", "1.0005s", "0.5ms", "1.5", "1.2.3s", "1,5s", "1193.1h", "0.0000000001h"):
+        page("--timeout", text, "SELECT 1").ends(1, "--timeout takes a duration")
 
 
 @case
@@ -110,11 +123,12 @@ def sql_errors_end_with_3():
     page("SELECT * FROM evpq_nope").ends(
         3, 'evpq-page: ERROR 42P01: relation "evpq_nope" does not exist\n')
     page("SELEC 1").ends(3, "ERROR 42601: ")
-    done = page("-f", "ndjson", "-n", "10", "--order-by", "id",
-                f"SELECT id, 1 / (id - 25) AS x FROM {SCHEMA}.big WHERE id <= 60")
+    divided = f"SELECT id, 1 / (id - 25) AS x FROM {SCHEMA}.big WHERE id <= 60"
+    done = page("-f", "ndjson", "-n", "10", "--order-by", "id", divided)
     done.ends(3, "ERROR 22012: division by zero")
     equal(done.ids(), list(range(1, 21)))
-    done.token()
+    again = page("-n", "10", "--order-by", "id", "--after", done.token(), divided).ends(3, "22012")
+    check("resume" not in again.err, again.err)
 
 
 @case
@@ -214,6 +228,7 @@ def what_is_no_single_select_is_refused_with_a_hint():
                 "EXPLAIN SELECT 1", "SELECT 1; SELECT 2", "SELECT 1; DROP TABLE x", "BEGIN",
                 f"COPY {SCHEMA}.big TO STDOUT", "SELECT 1)"):
         done = page(sql).ends(3, "ERROR 42601: ", "HINT: ")
+        check("it takes one SELECT (or TABLE, VALUES, WITH)" in done.err or sql == "SELECT 1)", done.err)
         equal(done.out, b"", sql)
     page("(SELECT 1").ends(3, "ERROR 42601: ")
     sql = f"WITH d AS (DELETE FROM {SCHEMA}.pause RETURNING 1) SELECT * FROM d"
@@ -281,6 +296,34 @@ def a_table_altered_between_two_pages_ends_with_1_or_goes_on():
         check(b"resume with --after " in err, err)
         widths = {line.count(b"," if form == "csv" else b"\t") for line in out.splitlines()}
         equal(len(widths), 1, "no line has other columns than the header")
+
+
+@case
+def a_token_that_leads_to_the_same_error_is_not_told():
+    table = f"{SCHEMA}.moved"
+    psql("-c", f"CREATE TABLE {table} AS SELECT i AS id FROM generate_series(1, 40) AS i",
+         "-c", f"ALTER TABLE {table} ADD PRIMARY KEY (id)")
+    words = ["-n", "10", "--order-by", "id"]
+    sql = f"SELECT id FROM {table}"
+    token = page("-p", "1", *words, sql).ends(0).token("continue with --after ")
+    for change, state in (("ALTER id TYPE text", "42883"), ("RENAME id TO moved", "42703")):
+        psql("-c", f"ALTER TABLE {table} {change}")
+        done = page("--after", token, *words, sql).ends(3, state)
+        check("resume" not in done.err, done.err)
+
+
+@case
+def a_walk_whose_table_is_altered_tells_no_token():
+    table = f"{SCHEMA}.renamed"
+    psql("-c", f"CREATE TABLE {table} AS SELECT i AS id FROM generate_series(1, 2000) AS i",
+         "-c", f"ALTER TABLE {table} ADD PRIMARY KEY (id)")
+    with subprocess.Popen(command("-f", "ndjson", "-n", "1", "--order-by", "id", f"SELECT id FROM {table}"),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        psql("-c", f"ALTER TABLE {table} RENAME id TO other")
+        _, err = process.communicate(timeout=60 * PATIENCE)
+    equal(process.returncode, 3, err)
+    check(b"42703" in err and b"resume" not in err, err)
 
 
 @case

@@ -20,7 +20,8 @@ def csv_is_what_psql_writes():
 
 @case
 def csv_of_no_rows_and_of_no_columns_is_what_psql_writes():
-    for sql in (f"{BIG} WHERE false", "SELECT", "SELECT 1 AS a, NULL AS b, '' AS c"):
+    for sql in (f"{BIG} WHERE false", "SELECT", "SELECT FROM generate_series(1, 3)",
+                "SELECT 1 AS a, NULL AS b, '' AS c"):
         equal(page("-f", "csv", sql).ends(0).out, psql("--csv", "-c", sql).out, sql)
 
 
@@ -69,6 +70,14 @@ def tsv_is_what_copy_writes():
 
 
 @case
+def rows_without_columns_are_there():
+    sql = "SELECT FROM generate_series(1, 3)"
+    equal(page("-f", "tsv", sql).ends(0).out, psql("-c", f"COPY ({sql}) TO STDOUT WITH (HEADER)").out)
+    equal(page("-f", "ndjson", sql).ends(0).text(), "{}\n{}\n{}\n")
+    equal(page(sql).ends(0).text(), "\n--\n\n\n\n")
+
+
+@case
 def json_is_one_array():
     for rows, size in ((0, 5), (1, 5), (13, 5), (10, 5)):
         done = page("-f", "json", "-n", str(size), "--order-by", "id",
@@ -78,6 +87,8 @@ def json_is_one_array():
     done = page("-f", "json", "-n", "10", "--order-by", "id", "--timeout", "500ms", SLEEPY).ends(4)
     equal([row["id"] for row in json.loads(done.text())], list(range(1, 21)), "cut short")
     pause(0)
+    equal(page("-f", "json", "SELECT nope").ends(3).out, b"", "no page: no array")
+    equal(page("-f", "json", "SELECT 1 AS a WHERE false").ends(0).text(), "[]\n")
 
 
 @case
@@ -181,6 +192,10 @@ def no_format_mistakes_null_for_an_empty_text():
     equal(page("-f", "csv", "--null", "x", sql).ends(0).text(), "a,b\nx,\n")
     equal(page("-f", "csv", "--null", "x", "SELECT 'x' AS a, NULL AS b").ends(0).text(),
           'a,b\n"x",x\n', "as COPY does")
+    texts = "SELECT * FROM (VALUES (1, ''), (2, NULL), (3, 'x')) AS v (id, t) ORDER BY id"
+    got = page("-f", "csv", "--null", "", texts).ends(0).text()
+    equal(got, 'id,t\n1,""\n2,\n3,x\n')
+    equal(got, psql("-c", f"COPY ({texts}) TO STDOUT WITH (FORMAT csv, HEADER)").text())
     equal(page("-f", "tsv", sql).ends(0).text(), "a\tb\n\\N\t\n")
     equal(page(sql).ends(0).text().splitlines()[-1].rstrip(), "<null>")
     equal(page("--null", "", sql).ends(0).text().splitlines()[-1].rstrip(), "")

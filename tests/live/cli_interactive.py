@@ -116,6 +116,30 @@ def columns_scroll_and_are_never_wrapped():
 
 
 @case
+def a_cell_is_whole_or_marked_at_any_width():
+    names = ["id", "kind", "at", "payload"]
+    rows = [[str(n), "ticket", "2024-03-13 04:30:00+00", f"ticket {n}"] for n in range(69321, 69371)]
+    sql = ("SELECT id, 'ticket' AS kind, '2024-03-13 04:30:00+00' AS at, 'ticket ' || id AS payload"
+           " FROM generate_series(69321, 69370) AS id")
+    with browse("--assume-unique", sql=sql, rows=8, columns=101) as terminal:
+        terminal.see("page 1, rows 1-5 ")
+        for width in range(100, 4, -1):
+            terminal.resize(8, width)
+            terminal.see("^ pag\\S*")
+            shown = terminal.screen.shown()
+            for line, cells in zip([shown[0], *shown[2:7]], [names, *rows]):
+                seen = re.split("  +", line.strip())
+                cut = len(seen) < len(cells)
+                check(not cut or line.endswith("…"), f"{width} columns: no mark: {line!r}")
+                for text, cell in zip(seen, cells):
+                    whole = text == cell or text.endswith("…") and cell.startswith(text.rstrip("… "))
+                    check(whole, f"{width} columns: {text!r} for {cell!r}")
+                check(width < 61 or seen == cells, f"{width} columns: there is room: {line!r}")
+        terminal.type("q")
+        equal(terminal.ends(), 0)
+
+
+@case
 def a_terminal_that_is_resized_is_refitted():
     with browse() as terminal:
         terminal.see("page 1, rows 1-10")
@@ -217,7 +241,7 @@ def the_terminal_is_as_it_was_on_every_exit():
                signal.SIGQUIT: 131, signal.SIGINT: 130, signal.SIGABRT: 134, signal.SIGSEGV: 139,
                signal.SIGBUS: 135}
     for ending, code in endings.items():
-        with Terminal(["bash", "--norc", "-c", 'sleep 0.3; "$@"; code=$?; sleep 0.3; exit $code',
+        with Terminal(["bash", "--norc", "-c", 'sleep 0.15; "$@"; code=$?; sleep 0.1; exit $code',
                        "bash", *command(*ORDER, SQL)], rows=ROWS) as terminal:
             before = terminal.settings()
             terminal.see("page 1, rows").press("n", "page 2")
@@ -244,7 +268,7 @@ def child_of(pid):
 def errors_of_the_first_page_leave_the_terminal_alone():
     for more, sql, code in (((), "SELECT nope", 3), (("--after", "bad"), SQL, 5),
                             (("--order-by", "a;"), SQL, 1)):
-        with Terminal(["bash", "--norc", "-c", 'sleep 0.2; "$@"; code=$?; sleep 0.2; exit $code',
+        with Terminal(["bash", "--norc", "-c", 'sleep 0.15; "$@"; code=$?; sleep 0.1; exit $code',
                        "bash", *command(*ORDER, *more, sql)], rows=ROWS) as terminal:
             before = terminal.settings()
             equal(terminal.ends(), code)

@@ -113,7 +113,7 @@ def kill_soon(process, token, chance):
     return False
 
 
-def killed_walks(folder, more, form, most=8):
+def killed_walks(folder, more, form, most=5):
     """Kills a walk with signal 9 again and again, then lets it come to its end; how often."""
     out, token = os.path.join(folder, f"out.{form}"), os.path.join(folder, "token")
     sql = f"SELECT id, name FROM {SCHEMA}.big WHERE id <= {KILLED_ROWS}"
@@ -132,7 +132,7 @@ def killed_walks(folder, more, form, most=8):
             return kills, read(out)
 
 
-KILLED_ROWS = 6000
+KILLED_ROWS = 3000
 KILLED = [[], ["--prefetch"], ["--jobs", "3"]]
 
 
@@ -172,6 +172,44 @@ def what_a_killed_walk_wrote_behind_its_token_is_cut_off():
             page(*resume, stdout=file).ends(0, "cut 7 bytes off stdout")
         for path in (out, out + ".kept"):
             equal(read(path).decode().split(), ["id", *(str(i) for i in range(1, 121))])
+
+
+@case
+def an_output_that_cannot_go_on_is_refused():
+    sql = f"SELECT id FROM {SCHEMA}.big WHERE id <= 120"
+    with tempfile.TemporaryDirectory() as folder:
+        out, token = (os.path.join(folder, name) for name in ("out", "token"))
+        with open(out, "ab") as file:
+            page("--token-out", token, "-p", "1", "-f", "json", *WORDS, sql, stdout=file).ends(0)
+        resume = ["--token-out", token, "--after", f"@{token}", *WORDS, sql]
+        for form in ("csv", "ndjson", "table"):
+            kept = read(out)
+            with open(out, "ab") as file:
+                page("-f", form, *resume, stdout=file).ends(1, "was begun with --format json")
+            equal(read(out), kept, form)
+        for size in (10, 0):
+            os.truncate(out, size)
+            with open(out, "ab") as file:
+                page("-f", "json", *resume, stdout=file).ends(1, "has lost rows", f"it has {size} of ")
+            equal(os.path.getsize(out), size)
+        equal(len(json.loads(page("-f", "json", *resume).ends(0).text())), 100, "elsewhere it goes on")
+
+
+@case
+def the_output_is_no_token_file():
+    with tempfile.TemporaryDirectory() as folder:
+        same, link = (os.path.join(folder, name) for name in ("same", "link"))
+        write(same, b"rows\n")
+        os.link(same, link)
+        part = os.path.join(folder, "token.part")
+        for path, out in ((same, same), (link, same), (part[:-5], part)):
+            write(out, b"rows\n")
+            with open(out, "ab") as file:
+                page("--token-out", path, "-f", "csv", *WORDS, BIG, stdout=file).ends(
+                    1, f"--token-out {path}: ", "the rows go to")
+            equal(read(out), b"rows\n")
+        with open(same, "ab") as file:
+            page("--after", f"@{link}", "-f", "csv", *WORDS, BIG, stdout=file).ends(1, "the rows go to")
 
 
 if __name__ == "__main__":

@@ -59,8 +59,9 @@ class Screen:
         elif final == "H":
             self.row = min((numbers or [1])[0], self.rows) - 1
             self.column = 0
-        elif final == "K":
-            self.lines[self.row][self.column:] = [" "] * (self.columns - self.column)
+        elif final == "K":  # behind a full line the cursor still stands on its last character
+            column = min(self.column, self.columns - 1)
+            self.lines[self.row][column:] = [" "] * (self.columns - column)
         elif final == "J":
             for row in range(self.rows if numbers == [2] else self.row, self.rows):
                 self.lines[row] = [" "] * self.columns

@@ -131,7 +131,8 @@ static void errors_of_the_statement_are_told_as_the_users(void **state)
 {
     (void)state;
     struct live live;
-    static const char only[] = "only one SELECT, VALUES, TABLE or WITH can be paged";
+    static const char only[] =
+        "it takes one SELECT (or TABLE, VALUES, WITH), and runs it as a subquery";
     static const struct {
         const char *sql, *order_by, *sqlstate, *hint;
         uint32_t position;

@@ -10,7 +10,8 @@
 #include "page/failure.h"
 #include "page/verdict.h"
 
-static const char only[] = "only one SELECT, VALUES, TABLE or WITH can be paged";
+static const char only[] =
+    "it takes one SELECT (or TABLE, VALUES, WITH), and runs it as a subquery";
 
 static void a_position_counts_in_the_statement_of_the_user(void **state)
 {
