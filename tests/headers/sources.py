@@ -40,6 +40,13 @@ def first_program(root):
     return ["the first program in README.md is not that of examples/first.c"]
 
 
+def headers_untold(root):
+    """The public headers that README.md has no link to."""
+    text = (root / "README.md").read_text()
+    names = sorted(path.name for path in (root / "include" / "evpq").glob("*.h"))
+    return [f"README.md: no include/evpq/{name}" for name in names if f"(include/evpq/{name})" not in text]
+
+
 def main():
     root = pathlib.Path(sys.argv[1])
     tap = Tap()
@@ -55,6 +62,7 @@ def main():
     tap.check("an SPDX line is among the first three of every source file", unlicensed)
     tap.check(f"no source file has more than {LIMIT} lines", long)
     tap.check("README.md shows examples/first.c as it is", first_program(root))
+    tap.check("README.md has a link to each public header", headers_untold(root))
     tap.check("there is something to look at", [] if count > 20 else [f"only {count} files"])
     tap.end()
 
