@@ -315,10 +315,10 @@ def a_token_that_leads_to_the_same_error_is_not_told():
 @case
 def a_walk_whose_table_is_altered_tells_no_token():
     table = f"{SCHEMA}.renamed"
-    psql("-c", f"CREATE TABLE {table} AS SELECT i AS id FROM generate_series(1, 2000) AS i",
+    psql("-c", f"CREATE TABLE {table} AS SELECT i AS id FROM generate_series(1, 100) AS i",
          "-c", f"ALTER TABLE {table} ADD PRIMARY KEY (id)")
-    with subprocess.Popen(command("-f", "ndjson", "-n", "1", "--order-by", "id", f"SELECT id FROM {table}"),
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    words = command("-f", "ndjson", "-n", "1", "--order-by", "id", "--rate", "20/1s", f"SELECT id FROM {table}")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         psql("-c", f"ALTER TABLE {table} RENAME id TO other")
         _, err = process.communicate(timeout=60 * PATIENCE)
