@@ -106,7 +106,8 @@ void evpq__loop_send(struct evpq__loop *loop, struct evpq__task *task);
 
 void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer *));
 /* (Re)starts: fires once, at or after `at_us` of evpq__loop_now(), in steps of a millisecond; never
- * for EVPQ__NO_DEADLINE. Costs little, however many there are. */
+ * for EVPQ__NO_DEADLINE. Costs little, however many there are; of those that are due at once, some
+ * thousands fire in each turn. */
 void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64_t at_us);
 void evpq__timer_stop(struct evpq__timer *timer);
 
