@@ -228,6 +228,15 @@ static void run_phase(struct evpq__loop *loop, enum evpq__phase phase)
     }
 }
 
+void evpq__loop_run_soon(struct evpq__loop *loop)
+{
+    loop->depth++;
+    run_phase(loop, EVPQ__SOON);
+    loop->depth--;
+    if (loop->freed && loop->depth == 0)
+        loop_release(loop);
+}
+
 static bool has_tasks(struct evpq__loop *loop)
 {
     for (unsigned phase = 0; phase < EVPQ__PHASES; phase++)
