@@ -68,6 +68,13 @@ static inline void evpq__node_unlink(struct evpq__node *node)
     evpq__node_init(node);
 }
 
+/* All of `from` moves to `list`, which is empty. */
+static inline void evpq__list_take(struct evpq__list *list, struct evpq__list *from)
+{
+    evpq__node_insert_after(&from->head, &list->head);
+    evpq__node_unlink(&from->head);
+}
+
 /* The first node, NULL when the list is empty. */
 static inline struct evpq__node *evpq__list_first(const struct evpq__list *list)
 {

@@ -53,6 +53,8 @@ static void loop_on_alarm(struct ev_loop *ev, ev_timer *w, int events);
 
 /* 1,024 us, so that a shift makes one of the other. */
 enum { TICK_BITS = 10 };
+/* Deadlines that are told in one turn, so that very many at once do not hold up the loop. */
+enum { EXPIRIES_MOST = 2000 };
 
 /* libev aborts the program when it finds no descriptor to be woken by. */
 static bool descriptor_free(void)
@@ -237,6 +239,15 @@ static void run_phase(struct evpq__loop *loop, enum evpq__phase phase)
     }
 }
 
+void evpq__loop_run_soon(struct evpq__loop *loop)
+{
+    loop->depth++;
+    run_phase(loop, EVPQ__SOON);
+    loop->depth--;
+    if (loop->freed && loop->depth == 0)
+        loop_release(loop);
+}
+
 static bool has_tasks(struct evpq__loop *loop)
 {
     for (unsigned phase = 0; phase < EVPQ__PHASES; phase++)
@@ -321,6 +332,17 @@ static void alarm_set(struct evpq__loop *loop, int64_t tick)
     ev_timer_start(loop->ev, &loop->alarm);
 }
 
+/* At once when some are due already, and not told yet. */
+static void alarm_set_next(struct evpq__loop *loop)
+{
+    bool idle = loop->quiet && loop->timers == 0;
+    int64_t tick = !evpq__list_empty(&loop->wheel.due) ? loop->wheel.now
+                   : idle                              ? EVPQ__WHEEL_NEVER
+                                                       : evpq__wheel_next(&loop->wheel);
+    if (tick != loop->alarm_tick || !ev_is_active(&loop->alarm))
+        alarm_set(loop, tick);
+}
+
 /* It runs no more. The alarm stays where it may: most timers are stopped, and a false alarm costs
  * one look at the wheel. */
 static void timer_over(struct evpq__timer *timer)
@@ -338,16 +360,19 @@ static void loop_on_alarm(struct ev_loop *ev, ev_timer *w, int events)
     struct evpq__loop *loop = w->data;
     evpq__wheel_advance(&loop->wheel, evpq__loop_now(loop) >> TICK_BITS);
     /* Before anybody is called, who may run the loop, or free it. */
-    alarm_set(loop, evpq__wheel_next(&loop->wheel));
+    alarm_set_next(loop);
     loop->depth++;
     struct evpq__node *node;
-    while (!loop->freed && (node = evpq__list_pop_front(&loop->wheel.due))) {
+    for (int left = EXPIRIES_MOST;
+         left > 0 && !loop->freed && (node = evpq__list_pop_front(&loop->wheel.due)); left--) {
         struct evpq__timer *timer = evpq__container_of(node, struct evpq__timer, place.node);
         timer_over(timer);
         timer->fire(timer);
     }
     loop->depth--;
-    if (loop->freed && loop->depth == 0)
+    if (!loop->freed)
+        alarm_set_next(loop);
+    else if (loop->depth == 0)
         loop_release(loop);
 }
 

@@ -100,6 +100,9 @@ void evpq__task_init(struct evpq__task *task, void (*run)(struct evpq__task *));
 bool evpq__task_posted(const struct evpq__task *task);
 /* Posting a task that is posted already does nothing. */
 void evpq__loop_post(struct evpq__loop *loop, enum evpq__phase phase, struct evpq__task *task);
+/* From the handler of a socket: what is posted for `soon` runs now and not later in this turn.
+ * Anything may have happened when it returns; the loop may be gone. */
+void evpq__loop_run_soon(struct evpq__loop *loop);
 /* Takes back a task; of this loop, by whichever way it was posted. */
 void evpq__loop_unpost(struct evpq__loop *loop, struct evpq__task *task);
 /* From any thread: posts the task to `loop` and wakes it. */
@@ -107,7 +110,8 @@ void evpq__loop_send(struct evpq__loop *loop, struct evpq__task *task);
 
 void evpq__timer_init(struct evpq__timer *timer, void (*fire)(struct evpq__timer *));
 /* (Re)starts: fires once, at or after `at_us` of evpq__loop_now(), in steps of a millisecond; never
- * for EVPQ__NO_DEADLINE. Costs little, however many there are. */
+ * for EVPQ__NO_DEADLINE. Costs little, however many there are; of those that are due at once, some
+ * thousands fire in each turn. */
 void evpq__timer_start(struct evpq__loop *loop, struct evpq__timer *timer, int64_t at_us);
 void evpq__timer_stop(struct evpq__timer *timer);
 bool evpq__timer_runs(const struct evpq__timer *timer);

@@ -2,6 +2,8 @@
 #include "base/wheel.h"
 
 enum { DIGIT_BITS = 6, DIGIT_MASK = EVPQ__WHEEL_SLOTS - 1 };
+/* Nodes that are sorted anew in one call: a slot of a high level may have very many. */
+enum { MOVES_MOST = 8192 };
 
 /* The last tick that the levels can tell. */
 #define FARTHEST (((int64_t)1 << (DIGIT_BITS * EVPQ__WHEEL_LEVELS)) - 1)
@@ -14,6 +16,7 @@ void evpq__wheel_init(struct evpq__wheel *wheel, int64_t now)
         for (int slot = 0; slot < EVPQ__WHEEL_SLOTS; slot++)
             evpq__list_init(&wheel->slots[level][slot]);
     }
+    evpq__list_init(&wheel->opened);
     evpq__list_init(&wheel->due);
 }
 
@@ -58,33 +61,36 @@ static bool find_next(const struct evpq__wheel *wheel, int *level, int *slot)
 int64_t evpq__wheel_next(const struct evpq__wheel *wheel)
 {
     int level, slot;
+    if (!evpq__list_empty(&wheel->opened))
+        return wheel->now;
     return find_next(wheel, &level, &slot) ? slot_start(wheel, level, slot) : EVPQ__WHEEL_NEVER;
 }
 
-static void empty_slot(struct evpq__wheel *wheel, int level, int slot)
+/* To `due`, or to a lower level. False: it was too much for this call. */
+static bool sort_opened(struct evpq__wheel *wheel, int *moves)
 {
-    struct evpq__list *list = &wheel->slots[level][slot];
-    wheel->occupied[level] &= ~((uint64_t)1 << slot);
     struct evpq__node *node;
-    while ((node = evpq__list_pop_front(list))) {
+    for (; *moves > 0 && (node = evpq__list_pop_front(&wheel->opened)); --*moves) {
         struct evpq__wheel_node *it = evpq__container_of(node, struct evpq__wheel_node, node);
         if (it->at <= wheel->now)
             evpq__list_push_back(&wheel->due, node);
         else
-            put(wheel, it); /* on a lower level */
+            put(wheel, it);
     }
+    return evpq__list_empty(&wheel->opened);
 }
 
 void evpq__wheel_advance(struct evpq__wheel *wheel, int64_t now)
 {
-    int level, slot;
-    while (find_next(wheel, &level, &slot)) {
+    int level, slot, moves = MOVES_MOST;
+    while (sort_opened(wheel, &moves) && find_next(wheel, &level, &slot)) {
         int64_t start = slot_start(wheel, level, slot);
         if (start > now)
             break;
         wheel->now = start;
-        empty_slot(wheel, level, slot);
+        wheel->occupied[level] &= ~((uint64_t)1 << slot);
+        evpq__list_take(&wheel->opened, &wheel->slots[level][slot]);
     }
-    if (wheel->now < now)
+    if (wheel->now < now && evpq__list_empty(&wheel->opened))
         wheel->now = now;
 }

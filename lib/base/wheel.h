@@ -26,6 +26,7 @@ struct evpq__wheel {
     int64_t now;
     uint64_t occupied[EVPQ__WHEEL_LEVELS]; /* a bit for each slot; set: it may have somebody */
     struct evpq__list slots[EVPQ__WHEEL_LEVELS][EVPQ__WHEEL_SLOTS];
+    struct evpq__list opened; /* of a slot that has come, what is not sorted yet */
     struct evpq__list due;
 };
 
@@ -38,7 +39,8 @@ void evpq__wheel_init(struct evpq__wheel *wheel, int64_t now);
 /* Joins; `due` follows when it is `at`, or the next tick when that has passed. Returns when the
  * wheel has to be told the time for it, which may be earlier. */
 int64_t evpq__wheel_add(struct evpq__wheel *wheel, struct evpq__wheel_node *node, int64_t at);
-/* It is `now`: what has come is on `due`, in the order of its ticks. */
+/* It is `now`: what has come is on `due`, in the order of its ticks; or a part of it, when there is
+ * very much, and evpq__wheel_next() is in the past. */
 void evpq__wheel_advance(struct evpq__wheel *wheel, int64_t now);
 /* When it has to be told the time next; EVPQ__WHEEL_NEVER: it is empty. */
 int64_t evpq__wheel_next(const struct evpq__wheel *wheel);

@@ -82,6 +82,8 @@ void evpq__conn_free(struct evpq__conn *conn)
     if (!conn)
         return;
     assert(conn->state == EVPQ__CONN_CLOSED);
+    if (conn->gone)
+        *conn->gone = true;
     evpq__cache_done(&conn->statements);
     evpq__cancel_free(conn->cancel);
     evpq__notices_unref(conn->notices);
@@ -439,8 +441,33 @@ static bool take_result(struct evpq__conn *conn, PGresult *result)
     return false;
 }
 
-/* Takes all that is complete. False: the connection cannot go on. */
-static bool conn_collect(struct evpq__conn *conn)
+/*
+ * Calls back whoever has his answer, one by one: libpq's results are large, and
+ * many of them at once come from where malloc() is slow. False: the connection is
+ * closed, or gone.
+ */
+static bool deliver(struct evpq__conn *conn)
+{
+    bool gone = false, *outer = conn->gone;
+    conn->gone = &gone;
+    evpq__loop_run_soon(conn->loop);
+    if (gone) {
+        if (outer)
+            *outer = true;
+        return false;
+    }
+    conn->gone = outer;
+    return conn->state < EVPQ__CONN_CLOSING;
+}
+
+enum collected {
+    COLLECTED,
+    COLLECTED_BAD,  /* the connection cannot go on */
+    COLLECTED_GONE, /* it is closed, or even freed: nothing may touch it */
+};
+
+/* Takes all that is complete; `now`: and delivers it. */
+static enum collected conn_collect(struct evpq__conn *conn, bool now)
 {
     /* Between two statements NULL comes once; twice in a row it means that there is nothing. */
     for (int nulls = 0; nulls < 2 && !PQisBusy(conn->pg);) {
@@ -449,13 +476,20 @@ static bool conn_collect(struct evpq__conn *conn)
             if (result && PQresultStatus(result) == PGRES_FATAL_ERROR && evpq__conn_head(conn))
                 keep_failure(conn, result);
             PQclear(result);
-            return false;
+            return COLLECTED_BAD;
         }
         nulls = result ? 0 : nulls + 1;
-        if (!result)
+        if (!result) {
             conn->told = strlen(PQerrorMessage(conn->pg)); /* it begins anew with each command */
-        if (result && !take_result(conn, result))
-            return false;
+            continue;
+        }
+        bool sync = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
+        if (!take_result(conn, result))
+            return COLLECTED_BAD;
+        if (sync && now && !deliver(conn))
+            return COLLECTED_GONE;
+        if (sync && conn->in_flight == 0)
+            break;
     }
     PGnotify *notify;
     while ((notify = PQnotifies(conn->pg)))
@@ -468,9 +502,9 @@ static bool conn_collect(struct evpq__conn *conn)
         strlen(PQerrorMessage(conn->pg)) > conn->told) {
         evpq__error_clear(&conn->failure);
         evpq__error_set(&conn->failure, EVPQ_ENOMEM, EVPQ_UNKNOWN, "libpq found no memory");
-        return false;
+        return COLLECTED_BAD;
     }
-    return PQstatus(conn->pg) == CONNECTION_OK;
+    return PQstatus(conn->pg) == CONNECTION_OK ? COLLECTED : COLLECTED_BAD;
 }
 
 /*
@@ -529,7 +563,7 @@ static void conn_pump(struct evpq__task *task)
     bool ok = conn->why || evpq__send_queued(conn);
     /* A flush that could not write may have read. */
     if (ok && conn->unsent)
-        ok = conn_collect(conn);
+        ok = conn_collect(conn, false) == COLLECTED;
     conn_after_libpq(conn, ok);
 }
 
@@ -597,7 +631,10 @@ static void conn_on_io(struct evpq__io *io, int events)
          */
         if (ok && conn->state == EVPQ__CONN_IDLE)
             ok = evpq__pq_consume(conn->pg);
-        ok = ok && conn_collect(conn);
+        enum collected collected = ok ? conn_collect(conn, true) : COLLECTED_BAD;
+        if (collected == COLLECTED_GONE)
+            return;
+        ok = collected == COLLECTED;
         if (ok)
             count_read(conn);
     }

@@ -43,6 +43,7 @@ struct evpq__conn {
     struct evpq__notices *notices;
     struct evpq__io io;
     struct evpq__task pump;
+    bool *gone; /* of the handler that is delivering; set when we are freed meanwhile */
     struct evpq__list queued, sent;
     size_t in_flight; /* length of sent */
     const char *why;  /* set: it is closed, or the pump is to close it */

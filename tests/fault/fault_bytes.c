@@ -21,6 +21,7 @@ enum {
     LATER_MS = 8000, /* for those after it */
     LATER_MOST = 3,  /* of them; the last has to succeed */
     TERMINATE = 5,   /* bytes of that message */
+    DIGITS = 6,      /* by which the numbers of two processes may differ */
 };
 
 static const char statement[] =
@@ -133,10 +134,12 @@ static void check_first(struct lane *lane, evpq_code code, evpq_fate fate, const
         return;
     bench->met++;
     /* Behind the login and before the last byte: it cannot have succeeded, nor be known to fail. A
-     * login that was given up at its end says Terminate. */
-    uint64_t login = bench->login[trial->way] + (trial->way == PROXY_TO_SERVER ? TERMINATE : 0);
-    if (trial->at > login && trial->at < bench->whole[trial->way] &&
-        (code == EVPQ_OK || fate != EVPQ_UNKNOWN))
+     * login that was given up at its end says Terminate; the server's answer to it has the digits
+     * of a process's number. */
+    uint64_t login = bench->login[trial->way], whole = bench->whole[trial->way];
+    login += trial->way == PROXY_TO_SERVER ? TERMINATE : DIGITS;
+    whole -= trial->way == PROXY_TO_SERVER ? 0 : DIGITS;
+    if (trial->at > login && trial->at < whole && (code == EVPQ_OK || fate != EVPQ_UNKNOWN))
         lane_fail(lane, "is known to have ended", evpq_code_name(code));
 }
 

@@ -407,6 +407,16 @@ static struct evpq__timer *next_due(struct evpq__loop *loop)
     return NULL;
 }
 
+void evpq__loop_run_soon(struct evpq__loop *loop)
+{
+    must_live(loop);
+    loop->depth++;
+    run_phase(loop, EVPQ__SOON);
+    loop->depth--;
+    if (loop->freed && loop->depth == 0)
+        evpq__free(loop);
+}
+
 static void loop_turn(struct evpq__loop *loop)
 {
     loop->depth++;

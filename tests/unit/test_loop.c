@@ -556,6 +556,33 @@ static void a_moment_in_the_past_is_now(void **state)
     assert_false(evpq__timer_runs(&late));
 }
 
+static int fired, fired_in_turn, most_in_turn;
+
+static void count_fired(struct evpq__timer *timer)
+{
+    (void)timer;
+    fired++;
+    fired_in_turn++;
+}
+
+static void very_many_moments_at_once_take_several_turns(void **state)
+{
+    (void)state;
+    enum { MANY = 30000 };
+    static struct evpq__timer crowd[MANY];
+    fired = most_in_turn = 0;
+    for (int i = 0; i < MANY; i++) {
+        evpq__timer_init(&crowd[i], count_fired);
+        evpq__timer_start(loop, &crowd[i], evpq__loop_now(loop));
+    }
+    while (fired < MANY) {
+        fired_in_turn = 0;
+        ev_run(ev, EVRUN_ONCE);
+        most_in_turn = fired_in_turn > most_in_turn ? fired_in_turn : most_in_turn;
+    }
+    assert_true(most_in_turn <= MANY / 10);
+}
+
 static void a_timer_without_a_deadline_does_not_run(void **state)
 {
     (void)state;
@@ -768,6 +795,7 @@ int main(void)
         test_tasks(a_sent_task_can_be_taken_back),
         test_tasks(a_timer_started_after_long_work_does_not_fire_early),
         test(a_moment_in_the_past_is_now),
+        test(very_many_moments_at_once_take_several_turns),
         test(a_timer_without_a_deadline_does_not_run),
         test(a_timer_started_again_has_the_new_moment),
         test(a_stopped_timer_does_not_fire),

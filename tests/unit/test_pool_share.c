@@ -268,6 +268,31 @@ static void what_cannot_share_says_so(void **state)
     assert_int_equal(story_open(EVPQ_POOL_OPTIONS(.pipeline_depth = 1001)), EVPQ_EINVALID);
 }
 
+static void expire_and_run_on(struct call *call)
+{
+    (void)call;
+    assert_int_equal(evpq_pool_expire(pool), EVPQ_OK);
+    fake_settle();
+}
+
+static void a_callback_may_outlive_the_connection_it_has_its_answer_from(void **state)
+{
+    (void)state;
+    open_with(1, 4);
+    for (int i = 0; i < 3; i++)
+        story_ask(&calls[i], "HANG", 0);
+    fake_settle();
+    calls[2].inside = expire_and_run_on;
+    for (int i = 0; i < 3; i++)
+        fake_answers(fake_pg(0));
+    fake_settle();
+    story_run(&calls[3], "SELECT 1");
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(calls[i].code, EVPQ_OK);
+    assert_int_equal(story_stats().closed_expired, 1);
+    assert_int_equal(story_stats().total, 1);
+}
+
 /* The statement, if there is no block of one that is gone, and its result. */
 static void a_statement_takes_two_allocations_at_most(void **state)
 {
@@ -319,6 +344,7 @@ int main(void)
         story_test(a_slot_that_is_used_again_forgets_what_it_was),
         story_test(closing_ends_them_all),
         story_test(what_cannot_share_says_so),
+        story_test(a_callback_may_outlive_the_connection_it_has_its_answer_from),
         story_test(a_statement_takes_two_allocations_at_most),
         story_test(without_memory_it_is_not_open),
     };

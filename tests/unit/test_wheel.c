@@ -118,6 +118,29 @@ static void as_a_plain_list_would_do_it(void **state)
     }
 }
 
+static void very_many_at_once_come_in_parts(void **state)
+{
+    (void)state;
+    enum { MANY = 50000 };
+    static struct evpq__wheel_node many[MANY];
+    int64_t at = wheel.now + 2000; /* all in one slot of a high level */
+    for (int i = 0; i < MANY; i++) {
+        evpq__node_init(&many[i].node);
+        evpq__wheel_add(&wheel, &many[i], at);
+    }
+    evpq__node_unlink(&many[0].node);
+    int total = 0, calls = 0;
+    for (; evpq__wheel_next(&wheel) <= at; calls++) {
+        evpq__wheel_advance(&wheel, at);
+        total += due();
+        if (calls == 0)
+            evpq__node_unlink(&many[MANY - 1].node); /* not sorted yet */
+    }
+    assert_true(calls > 4);
+    assert_int_equal(total, MANY - 2);
+    assert_true(evpq__wheel_next(&wheel) == EVPQ__WHEEL_NEVER);
+}
+
 #define wheel_test(name) cmocka_unit_test_setup(name, begin)
 
 int main(void)
@@ -128,6 +151,7 @@ int main(void)
         wheel_test(what_is_taken_back_does_not_come),
         wheel_test(a_clock_that_goes_back_is_not_heard),
         wheel_test(as_a_plain_list_would_do_it),
+        wheel_test(very_many_at_once_come_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
