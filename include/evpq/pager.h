@@ -28,6 +28,12 @@
  * know. Then a page that would end between two rows whose order columns were
  * sent as the same bytes is refused still.
  *
+ * A row must keep its place: an order with random() or now() in it has other
+ * values on each page, and is refused, as is any volatile function; declare one
+ * of yours that keeps its results as STABLE or IMMUTABLE. Columns of tables
+ * keep their values, whatever else the statement calls. What cannot be seen is
+ * rows of VALUES, and what a stable function asks of the clock inside.
+ *
  * Without order_by the pages are *offset* pages: for small results and jumps.
  * The server then reads all rows before the page again, and rows that come or
  * go between two pages shift the rest.
@@ -116,8 +122,8 @@ typedef struct evpq_pager_options {
     size_t secrets_count;
     /** How pages are made. */
     evpq_page_mode mode;
-    /** The order is total, as you know and the catalogs cannot tell. They are asked only how order
-     * columns are compared whose types are not the server's own. */
+    /** The order is total, as you know and the catalogs cannot tell. They are asked for the rest:
+     * that its values stay, and how they are compared. */
     bool assume_unique;
     /** Refuse an order that no index serves (EVPQ_EINVALID in on_page) instead of sorting all rows
      * for each page. For keyset pages. */
@@ -184,8 +190,9 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_open(evpq_pager **out, evpq_pool *pool,
  * @return EVPQ_OK; EVPQ_EINVALID when a page is on its way; EVPQ_ETIMEOUT when walk_timeout_ms has
  * passed; EVPQ_ENOMEM; EVPQ_ECLOSED, also for cursor pages after one has failed; EVPQ_EOVERLOADED.
  * What evpq_pool_query() gives on_result reaches on_page; EVPQ_EINVALID there: the pages cannot be
- * exact (an order column that is not there, an order that may not be total, rows that are equal in
- * all order columns) or have no index, the message says why and evpq_error_hint() what to do.
+ * exact (an order column that is not there, an order that may not be total or whose values change,
+ * rows that are equal in all order columns) or have no index, the message says why and
+ * evpq_error_hint() what to do.
  */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pager_next(evpq_op **out, evpq_pager *pager,
                                              evpq_page_fn *on_page, void *user);

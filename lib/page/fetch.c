@@ -133,25 +133,10 @@ static bool same_page(const struct evpq__ask *a, const struct evpq__ask *b)
            a->offset == b->offset && a->rows == b->rows;
 }
 
-/* Is it known how the server compares the values of this place? Its own types are all alike. */
-static bool knows_types(const struct evpq_pager *pager, const struct evpq__place *place)
-{
-    for (size_t i = 0; place && i < evpq__pager_keys(pager); i++) {
-        uint32_t type = place->position.keys[i].type;
-        if (type >= EVPQ__FIRST_USER_TYPE && !(pager->proven && type == pager->facts.types[i]))
-            return false;
-    }
-    return true;
-}
-
 /* On a lease all that is to be proven was proven before. */
-static bool wants_proof(const struct evpq_pager *pager, const struct evpq__ask *ask)
+static bool wants_proof(const struct evpq_pager *pager)
 {
-    if (pager->mode != EVPQ_PAGES_KEYSET || pager->lease)
-        return false;
-    if (!pager->proven && (!pager->assume_unique || pager->require_index))
-        return true;
-    return !knows_types(pager, ask->from) || !knows_types(pager, pager->until);
+    return pager->mode == EVPQ_PAGES_KEYSET && !pager->lease && !pager->proven;
 }
 
 /* The page after this one, in its direction, while its user works on it. */
@@ -166,7 +151,7 @@ static void pull_ahead(struct evpq_pager *pager, const struct evpq__ask *ask,
         return; /* so will be the next */
     struct evpq__ask next =
         ask->backward ? evpq__pager_prev_ask(pager) : evpq__pager_next_ask(pager);
-    if (!wants_proof(pager, &next))
+    if (!wants_proof(pager))
         (void)pull_start(pager, &next, timeout_ms, true);
 }
 
@@ -325,11 +310,10 @@ static int fetch_begin(struct evpq__fetch *fetch)
 {
     struct evpq_pager *pager = fetch->pager;
     struct evpq__proof_facts facts;
-    if (wants_proof(pager, &fetch->ask) &&
-        evpq__proof_recall(&facts, pager->pool, &pager->walk, !pager->assume_unique,
-                           pager->require_index))
+    if (wants_proof(pager) && evpq__proof_recall(&facts, pager->pool, &pager->walk,
+                                                 !pager->assume_unique, pager->require_index))
         take_facts(pager, &facts);
-    return wants_proof(pager, &fetch->ask) ? fetch_prove(fetch) : fetch_pull(fetch);
+    return wants_proof(pager) ? fetch_prove(fetch) : fetch_pull(fetch);
 }
 
 int evpq__fetch_start(evpq_op **out, struct evpq_pager *pager, const struct evpq__ask *ask,

@@ -2,7 +2,7 @@
 
 /*
  *   ACQUIRING --> SHAPE --> BEGINNING --> SETTING --> PLANNING --> JUDGING --> ENDED
- *        ^          |          only for an index       for both
+ *        ^          |          only for an index
  *        +----------+
  *        the connection was lost before anything was sent
  *
@@ -160,9 +160,11 @@ static const char *collation(const struct evpq__keyset *keyset, size_t i)
 static int ask_verdict(struct evpq__proof *p)
 {
     const struct evpq__keyset *keyset = p->ask.keyset;
-    const char *collations[EVPQ__KEYS_MAX];
-    for (size_t i = 0; i < keyset->count; i++)
+    const char *collations[EVPQ__KEYS_MAX], *values[EVPQ__KEYS_MAX];
+    for (size_t i = 0; i < keyset->count; i++) {
         collations[i] = collation(keyset, i);
+        values[i] = evpq__key_value(keyset, i);
+    }
     evpq_text_view plan = {NULL, 0};
     if (p->plan && evpq_result_text(p->plan, 0, 0, &plan) != EVPQ_OK)
         return EVPQ_ETYPE;
@@ -170,7 +172,7 @@ static int ask_verdict(struct evpq__proof *p)
     const evpq_value params[] = {
         evpq_text_n(plan.data, plan.length),        evpq_int8_array(p->types, keyset->count),
         evpq_int8_array(p->tables, keyset->count),  evpq_int8_array(p->attributes, keyset->count),
-        evpq_text_array(collations, keyset->count),
+        evpq_text_array(collations, keyset->count), evpq_text_array(values, keyset->count),
     };
     int code = sql ? ask(p, sql, params, sizeof(params) / sizeof(*params)) : EVPQ_ENOMEM;
     evpq__free(sql);
@@ -211,13 +213,16 @@ static void take_plan(struct evpq__proof *p, struct evpq_result *result, struct 
 
 static void take_verdict(struct evpq__proof *p, struct evpq_result *result, struct evpq_error *err)
 {
-    evpq_text_view why, of, composite, foreign;
-    bool sorts;
+    evpq_text_view why, of, composite, foreign, moving;
+    bool sorts, indexable;
     size_t count = p->ask.keyset->count;
     int none = evpq_result_text(result, 0, EVPQ__VERDICT_OF, &of);
     int alike = evpq_result_text(result, 0, EVPQ__VERDICT_FOREIGN, &foreign);
+    int stays = evpq_result_text(result, 0, EVPQ__VERDICT_MOVES, &moving);
     if (evpq_result_text(result, 0, EVPQ__VERDICT_WHY, &why) != EVPQ_OK ||
-        (alike != EVPQ_OK && alike != EVPQ_NULL) || (none != EVPQ_OK && none != EVPQ_NULL) ||
+        (alike != EVPQ_OK && alike != EVPQ_NULL) || (stays != EVPQ_OK && stays != EVPQ_NULL) ||
+        evpq_result_bool(result, 0, EVPQ__VERDICT_INDEXABLE, &indexable) != EVPQ_OK ||
+        (none != EVPQ_OK && none != EVPQ_NULL) ||
         evpq_result_bool(result, 0, EVPQ__VERDICT_SORTS, &sorts) != EVPQ_OK ||
         evpq_result_text(result, 0, EVPQ__VERDICT_COMPOSITE, &composite) != EVPQ_OK ||
         evpq_result_bool(result, 0, EVPQ__VERDICT_ALWAYS, &p->facts.always) != EVPQ_OK ||
@@ -231,10 +236,12 @@ static void take_verdict(struct evpq__proof *p, struct evpq_result *result, stru
     }
     if (alike == EVPQ_OK)
         evpq__verdict_set_foreign(err, foreign.data);
+    else if (stays == EVPQ_OK)
+        evpq__verdict_set_moves(err, moving.data);
     else if (p->ask.unique && strcmp(why.data, EVPQ__VERDICT_TOTAL) != 0)
         evpq__verdict_set_partial(err, why.data, none == EVPQ_OK ? of.data : NULL);
     else if (p->ask.index && sorts)
-        evpq__verdict_set_sorts(err, p->ask.keyset);
+        evpq__verdict_set_sorts(err, p->ask.keyset, indexable);
 }
 
 /* ---- from state to state ---- */
@@ -250,11 +257,6 @@ static bool for_index(const struct evpq__proof_ask *ask)
     return ask->index;
 }
 
-static bool for_plan(const struct evpq__proof_ask *ask)
-{
-    return ask->unique || ask->index;
-}
-
 typedef void take_fn(struct evpq__proof *p, struct evpq_result *result, struct evpq_error *err);
 
 /* clang-format off */
@@ -267,7 +269,7 @@ static const struct {
     [PROOF_SHAPE]     = {always,    ask_shape,    take_shape,   ""},
     [PROOF_BEGINNING] = {for_index, ask_begin,    NULL,         NULL},
     [PROOF_SETTING]   = {for_index, ask_settings, NULL,         NULL},
-    [PROOF_PLANNING]  = {for_plan,  ask_plan,     take_plan,    EXPLAIN},
+    [PROOF_PLANNING]  = {always,    ask_plan,     take_plan,    EXPLAIN},
     [PROOF_JUDGING]   = {always,    ask_verdict,  take_verdict, NULL},
 };
 /* clang-format on */

@@ -65,6 +65,9 @@ static const struct {
     {"SELECT * FROM evpq_bad FOR UPDATE", "id", EVPQ_OK, "", 4},
     {"SELECT * FROM evpq_bad ORDER BY t DESC LIMIT 3", "id", EVPQ_OK, "", 3},
     {"SELECT FROM evpq_bad", NULL, EVPQ_OK, "", 4},
+    {"TABLE evpq_bad", "random(), id", EVPQ_EINVALID, "", 0},
+    {"SELECT id, random() AS r FROM evpq_bad", "r, id", EVPQ_EINVALID, "", 0},
+    {"TABLE evpq_bad", "now() - '2020-01-01', id", EVPQ_EINVALID, "", 0},
 };
 
 /* With the catalogs asked, and without: never rows that are not right, and nothing is written. */

@@ -133,7 +133,7 @@ static void the_longest_order_fits_into_the_hint(void **state)
     }
     assert_null(evpq__keyset_parse(&keyset, order_by));
     struct evpq_error err = {0};
-    evpq__verdict_set_sorts(&err, &keyset);
+    evpq__verdict_set_sorts(&err, &keyset, true);
     const char *hint = evpq_error_hint(&err);
     assert_string_equal(evpq_error_message(&err), "no index serves this order");
     assert_non_null(strstr(hint, "hh)) DESC NULLS LAST)"));

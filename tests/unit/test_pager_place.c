@@ -88,11 +88,10 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
 static evpq_pager *open_pager(const char *sql, const char *order_by, const char *after)
 {
     evpq_pager *pager = NULL;
-    assert_int_equal(
-        evpq_pager_open(&pager, &fake_pool,
-                        EVPQ_PAGER_OPTIONS(.sql = sql, .order_by = order_by, .page_size = 2,
-                                           .after = after, .assume_unique = order_by != NULL)),
-        EVPQ_OK);
+    assert_int_equal(fake_pager_open(&pager, EVPQ_PAGER_OPTIONS(.sql = sql, .order_by = order_by,
+                                                                .page_size = 2, .after = after,
+                                                                .assume_unique = order_by != NULL)),
+                     EVPQ_OK);
     return pager;
 }
 
