@@ -40,8 +40,9 @@
  *
  * Each page sees the database as it is at that moment. A token resumes a walk
  * behind a page, or before it, later or in another process. It is bound to the
- * statement, its parameters, its order and its direction, holds the order
- * columns of one row, is not secret, and never an authorisation. With `secrets`
+ * statement, its parameters, its order and its direction, and to the types and
+ * collations of its order columns, holds the order columns of one row, is not
+ * secret, and never an authorisation. With `secrets`
  * it is signed: nobody else can make one.
  *
  * *Cursor* pages all see one moment: the pager holds a connection with a
@@ -154,7 +155,8 @@ typedef void evpq_page_fn(evpq_page *page, const evpq_error *err, void *user);
  * Say what is wrong with options: the reason why evpq_pager_open() answers EVPQ_EINVALID.
  *
  * @return NULL when nothing is wrong; else a static text. For a token of any defect:
- * EVPQ_TOKEN_PROBLEM
+ * EVPQ_TOKEN_PROBLEM. That a type or collation has been altered since the token was made is found
+ * out before the first page: on_page hears EVPQ_EINVALID then, with this text
  */
 EVPQ_API const char *evpq_pager_options_problem(const evpq_pager_options *options);
 

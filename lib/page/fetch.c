@@ -262,24 +262,21 @@ static int fetch_pull(struct evpq__fetch *fetch)
     return pull_start(pager, &fetch->ask, fetch->timeout_ms, false);
 }
 
-static void take_facts(struct evpq_pager *pager, const struct evpq__proof_facts *facts)
-{
-    pager->proven = true;
-    pager->facts = *facts;
-}
-
 static void fetch_proven(void *user, const struct evpq__proof_facts *facts, struct evpq_error *err)
 {
     struct evpq__fetch *fetch = user;
     struct evpq_pager *pager = fetch->pager;
     fetch->proof = NULL;
     if (facts) {
-        take_facts(pager, facts);
         evpq__proof_remember(pager->pool, &pager->walk, !pager->assume_unique, pager->require_index,
                              facts);
+        if (evpq__pager_fits(pager, facts))
+            evpq__pager_know(pager, facts);
+        else
+            evpq__error_set(err, EVPQ_EINVALID, EVPQ_ROLLED_BACK, "%s", EVPQ_TOKEN_PROBLEM);
     }
     if (!evpq__op_finished(&fetch->op)) {
-        if (facts) {
+        if (pager->proven) {
             pull_again(fetch);
         } else {
             evpq__error_move(&fetch->op.error, err);
@@ -309,10 +306,8 @@ static int fetch_prove(struct evpq__fetch *fetch)
 static int fetch_begin(struct evpq__fetch *fetch)
 {
     struct evpq_pager *pager = fetch->pager;
-    struct evpq__proof_facts facts;
-    if (wants_proof(pager) && evpq__proof_recall(&facts, pager->pool, &pager->walk,
-                                                 !pager->assume_unique, pager->require_index))
-        take_facts(pager, &facts);
+    if (wants_proof(pager))
+        evpq__pager_recall(pager);
     return wants_proof(pager) ? fetch_prove(fetch) : fetch_pull(fetch);
 }
 

@@ -199,6 +199,37 @@ bool evpq__pager_timeout(const struct evpq_pager *pager, uint32_t *timeout_ms)
     return left_ms > 0;
 }
 
+void evpq__pager_know(struct evpq_pager *pager, const struct evpq__proof_facts *facts)
+{
+    pager->proven = true;
+    pager->facts = *facts;
+    evpq__keyset_unpin(&pager->keyset);
+    for (size_t i = 0; i < pager->keyset.count; i++)
+        if (facts->collation[i])
+            evpq__key_pin(&pager->keyset, i, evpq__facts_collation(facts, i));
+}
+
+bool evpq__place_fits(const struct evpq__place *place, const struct evpq__proof_facts *facts)
+{
+    return !place || memcmp(place->position.compare, facts->compare, EVPQ__COMPARE_SIZE) == 0;
+}
+
+bool evpq__pager_fits(const struct evpq_pager *pager, const struct evpq__proof_facts *facts)
+{
+    return evpq__place_fits(pager->before, facts) && evpq__place_fits(pager->behind, facts) &&
+           evpq__place_fits(pager->until, facts);
+}
+
+void evpq__pager_recall(struct evpq_pager *pager)
+{
+    struct evpq__proof_facts facts;
+    if (pager->mode == EVPQ_PAGES_KEYSET && !pager->proven &&
+        evpq__proof_recall(&facts, pager->pool, &pager->walk, !pager->assume_unique,
+                           pager->require_index) &&
+        evpq__pager_fits(pager, &facts))
+        evpq__pager_know(pager, &facts);
+}
+
 /* Behind `count` values: those of the keys that are not NULL. */
 static size_t add_params(evpq_value *params, size_t count, const struct evpq__place *place,
                          size_t keys)

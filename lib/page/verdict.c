@@ -92,10 +92,13 @@ static const char tables_sql[] =
     "),\n"
     "keys AS (\n"
     "  SELECT n, type::pg_catalog.oid AS type, rel::pg_catalog.oid AS rel,\n"
-    "    att::pg_catalog.int2 AS att, collated, value\n"
+    "    att::pg_catalog.int2 AS att, value,\n"
+    "    CASE WHEN t.typcollation <> 0::pg_catalog.oid AND collated <> ''\n"
+    "      THEN pg_catalog.to_regcollation(collated)::pg_catalog.oid END AS collation\n"
     "  FROM unnest($2::pg_catalog.int8[], $3::pg_catalog.int8[], $4::pg_catalog.int8[],\n"
     "    $5::pg_catalog.text[], $6::pg_catalog.text[])\n"
     "    WITH ORDINALITY AS k(type, rel, att, collated, value, n)\n"
+    "  LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.type::pg_catalog.oid\n"
     "),\n";
 
 /*
@@ -155,8 +158,7 @@ static const char proofs_sql[] =
     "      SELECT FROM pg_catalog.pg_constraint AS con\n"
     "      WHERE con.conrelid = a.attrelid AND con.contype = 'n'::pg_catalog.\"char\"\n"
     "        AND NOT con.convalidated AND con.conkey[1] = a.attnum) AS not_null,\n"
-    "    CASE k.collated WHEN '' THEN a.attcollation\n"
-    "      ELSE pg_catalog.to_regcollation(k.collated)::pg_catalog.oid END AS collation\n"
+    "    coalesce(k.collation, a.attcollation) AS collation\n"
     "  FROM targets AS t\n"
     "  JOIN columns AS c ON c.rel = t.origin\n"
     "  JOIN keys AS k ON k.n = c.n\n"
@@ -310,7 +312,14 @@ static const char verdict_sql[] =
     "     AND NOT (pg_catalog.pg_operator_is_visible(o.oid) AND o.oprname = CASE a.amopstrategy\n"
     "       WHEN 1 THEN '<'::pg_catalog.name WHEN 3 THEN '=' ELSE '>' END)),\n"
     "  (SELECT pg_catalog.min(what) FROM moves),\n"
-    "  NOT EXISTS (SELECT FROM mutable)\n"
+    "  NOT EXISTS (SELECT FROM mutable),\n"
+    "  (SELECT pg_catalog.string_agg(coalesce(\n"
+    "      '\"' || pg_catalog.replace(s.nspname::pg_catalog.text, '\"', '\"\"') || '\".\"'\n"
+    "      || pg_catalog.replace(co.collname::pg_catalog.text, '\"', '\"\"') || '\"', ''),\n"
+    "    ',' ORDER BY k.n)\n"
+    "   FROM keys AS k\n"
+    "   LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = k.collation\n"
+    "   LEFT JOIN pg_catalog.pg_namespace AS s ON s.oid = co.collnamespace)\n"
     "FROM verdict, plan\n";
 
 /* In pieces: C promises strings of 4,095 bytes. */

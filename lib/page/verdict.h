@@ -12,7 +12,7 @@
  * A statement of one row, to be given to evpq__free(); NULL without memory. Its parameters: the
  * plan of a page as EXPLAIN (FORMAT JSON, VERBOSE) writes it, text, or NULL; and of the keys five
  * arrays: type, table and column as the server describes a result (bigint; 0: no column of a
- * table), collation (text, quoted; "": that of the column), and the SQL of its value.
+ * table), collation (text, quoted; "": not known), and the SQL of its value.
  */
 char *evpq__verdict_sql(void);
 
@@ -29,6 +29,7 @@ enum {
                               */
     EVPQ__VERDICT_MOVES,     /* text: what changes the values of a key from page to page, or NULL */
     EVPQ__VERDICT_INDEXABLE, /* boolean: an index can have all expressions of the order */
+    EVPQ__VERDICT_COLLATIONS, /* text: of the keys, `"schema"."name"` or nothing, with commas */
     EVPQ__VERDICT_COLUMNS
 };
 

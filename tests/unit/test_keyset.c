@@ -167,6 +167,43 @@ static void what_is_no_order_is_refused_with_a_reason(void **state)
     }
 }
 
+static void a_key_may_be_pinned_to_a_collation(void **state)
+{
+    (void)state;
+    struct evpq__keyset keyset = parsed("a, lower(b) COLLATE x DESC, c");
+    struct evpq__paged page = paged();
+    bool nulls[3] = {false};
+    keyset.keys[1].hidden = true;
+    for (int round = 0; round < 2; round++) {
+        evpq__keyset_unpin(&keyset);
+        evpq__key_pin(&keyset, 0, "\"s\".\"a\"");
+        evpq__key_pin(&keyset, 1, "\"pg_catalog\".\"C\"");
+        char *sql = evpq__keyset_sql(&page, &keyset, &(struct evpq__cut){.nulls = nulls});
+        assert_non_null(strstr(sql, "SELECT evpq_page.*, (lower(b)) AS evpq_key_2 FROM"));
+        assert_non_null(strstr(sql,
+                               "WHERE \"a\" COLLATE \"s\".\"a\" = $3 AND (lower(b)) COLLATE "
+                               "\"pg_catalog\".\"C\" < $4 ORDER BY"));
+        assert_non_null(strstr(sql,
+                               ") AS evpq_page ORDER BY \"a\" COLLATE \"s\".\"a\", evpq_key_2 "
+                               "COLLATE \"pg_catalog\".\"C\" DESC, \"c\" LIMIT 3"));
+        evpq__free(sql);
+        assert_string_equal(evpq__key_collation(&keyset, 0), "");
+        assert_string_equal(evpq__key_collation(&keyset, 1), "\"x\"");
+    }
+    evpq__keyset_unpin(&keyset);
+    assert_string_equal(evpq__key_collate(&keyset, 1), " COLLATE \"x\"");
+
+    char longest[EVPQ__COLLATION_SIZE]; /* two names of 63 quotes */
+    memset(longest, '"', sizeof(longest));
+    longest[128] = '.';
+    longest[257] = '\0';
+    keyset = parsed("a, b, c, d, e, f, g, h");
+    for (size_t i = 0; i < EVPQ__KEYS_MAX; i++)
+        evpq__key_pin(&keyset, i, longest);
+    for (size_t i = 0; i < EVPQ__KEYS_MAX; i++)
+        assert_string_equal(evpq__key_collate(&keyset, i) + strlen(" COLLATE "), longest);
+}
+
 static void an_order_has_an_end(void **state)
 {
     (void)state;
@@ -548,6 +585,7 @@ int main(void)
         cmocka_unit_test(the_first_page_orders_the_wrapped_statement),
         cmocka_unit_test(an_expression_is_passed_on_in_parentheses_of_its_own),
         cmocka_unit_test(what_is_no_order_is_refused_with_a_reason),
+        cmocka_unit_test(a_key_may_be_pinned_to_a_collation),
         cmocka_unit_test(an_order_has_an_end),
         cmocka_unit_test(backward_everything_is_turned_round),
         cmocka_unit_test(backward_from_a_boundary_compares_the_other_way),
