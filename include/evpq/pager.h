@@ -17,7 +17,9 @@
  * with a COLLATE if need be, ASC or DESC, NULLS FIRST or LAST. An index over the
  * order columns makes each page an index range, as long as the server can push
  * the page into the statement: not through DISTINCT, GROUP BY, window or
- * volatile functions, a LIMIT or FOR UPDATE of its own.
+ * volatile functions, or a LIMIT of its own. Where the order columns are NOT NULL
+ * in their tables and of one direction, a page is one range, as a comparison of
+ * rows; else one range for each place where a NULL or a direction parts it.
  *
  * The order must be total: two rows equal in all order columns cannot be told
  * apart, and one of them could be lost between two pages. Before the first page
@@ -27,6 +29,10 @@
  * refuses with EVPQ_EINVALID and a hint, unless assume_unique says that you
  * know. Then a page that would end between two rows whose order columns were
  * sent as the same bytes is refused still.
+ *
+ * What was proven holds for the walk, and for others in the pool for a minute: a
+ * table that is altered meanwhile so that NULLs or equal rows come into its order
+ * columns may then be paged over without them.
  *
  * A row must keep its place: an order with random() or now() in it has other
  * values on each page, and is refused, as is any volatile function; declare one
@@ -284,8 +290,8 @@ typedef void evpq_explain_fn(const evpq_explanation *explanation, const evpq_err
 
 /**
  * Ask the server how it makes the page that evpq_pager_next() would fetch now: the statement and
- * its plan. Fetches no page, moves nothing. EVPQ_EINVALID for cursor pages. Else as
- * evpq_pager_count().
+ * its plan. Before the order is proven, by the first page, that is as if any column may be NULL.
+ * Fetches no page, moves nothing. EVPQ_EINVALID for cursor pages. Else as evpq_pager_count().
  */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pager_explain(evpq_op **out, evpq_pager *pager, unsigned flags,
                                                 evpq_explain_fn *on_explained, void *user);

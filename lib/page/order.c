@@ -361,11 +361,11 @@ void evpq__key_pin(struct evpq__keyset *keyset, size_t i, const char *collation)
     keyset->pins_length = out.length;
 }
 
-void evpq__keyset_unpin(struct evpq__keyset *keyset)
+void evpq__keyset_reset(struct evpq__keyset *keyset)
 {
     keyset->pins_length = 0;
     for (size_t i = 0; i < keyset->count; i++)
-        keyset->keys[i].pinned = false;
+        keyset->keys[i].pinned = keyset->keys[i].not_null = false;
 }
 
 /* ---- columns ---- */

@@ -24,7 +24,8 @@ struct evpq__key {
     bool descending, nulls_first;
     uint16_t pin_at;
     bool pinned;
-    bool hidden; /* fetched as a column of its own, behind those that are handed over */
+    bool not_null; /* no value is NULL */
+    bool hidden;   /* fetched as a column of its own, behind those that are handed over */
 };
 
 struct evpq__keyset {
@@ -52,8 +53,8 @@ const char *evpq__key_collation(const struct evpq__keyset *keyset, size_t i);
 
 /* From now on the key has this collation, `"schema"."name"`. */
 void evpq__key_pin(struct evpq__keyset *keyset, size_t i, const char *collation);
-/* The keys are again as they were read. */
-void evpq__keyset_unpin(struct evpq__keyset *keyset);
+/* The keys are again as they were read: not pinned, and may be NULL. */
+void evpq__keyset_reset(struct evpq__keyset *keyset);
 
 /*
  * Reads an order_by. NULL when nothing is wrong; else a static text.

@@ -203,10 +203,12 @@ void evpq__pager_know(struct evpq_pager *pager, const struct evpq__proof_facts *
 {
     pager->proven = true;
     pager->facts = *facts;
-    evpq__keyset_unpin(&pager->keyset);
-    for (size_t i = 0; i < pager->keyset.count; i++)
+    evpq__keyset_reset(&pager->keyset);
+    for (size_t i = 0; i < pager->keyset.count; i++) {
         if (facts->collation[i])
             evpq__key_pin(&pager->keyset, i, evpq__facts_collation(facts, i));
+        pager->keyset.keys[i].not_null = facts->not_null[i];
+    }
 }
 
 bool evpq__place_fits(const struct evpq__place *place, const struct evpq__proof_facts *facts)

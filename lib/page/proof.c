@@ -291,7 +291,7 @@ static int make_compare(struct evpq__proof_facts *facts, size_t count)
 
 static void take_verdict(struct evpq__proof *p, struct evpq_result *result, struct evpq_error *err)
 {
-    evpq_text_view why, of, composite, collations, foreign, moving;
+    evpq_text_view why, of, composite, not_null, collations, foreign, moving;
     bool sorts, indexable;
     size_t count = p->ask.keyset->count;
     int none = evpq_result_text(result, 0, EVPQ__VERDICT_OF, &of);
@@ -305,13 +305,16 @@ static void take_verdict(struct evpq__proof *p, struct evpq_result *result, stru
         evpq_result_text(result, 0, EVPQ__VERDICT_COMPOSITE, &composite) != EVPQ_OK ||
         evpq_result_bool(result, 0, EVPQ__VERDICT_ALWAYS, &p->facts.always) != EVPQ_OK ||
         evpq_result_text(result, 0, EVPQ__VERDICT_COLLATIONS, &collations) != EVPQ_OK ||
-        composite.length != count || !take_collations(p, collations.data)) {
+        evpq_result_text(result, 0, EVPQ__VERDICT_NOT_NULL, &not_null) != EVPQ_OK ||
+        not_null.length != count || composite.length != count ||
+        !take_collations(p, collations.data)) {
         set_not_understood(err);
         return;
     }
     for (size_t i = 0; i < count; i++) {
         p->facts.types[i] = (uint32_t)p->types[i];
         p->facts.composite[i] = composite.data[i] == '1';
+        p->facts.not_null[i] = not_null.data[i] == '1';
     }
     if (make_compare(&p->facts, count) != EVPQ_OK)
         set_code(err, EVPQ_ENOMEM);
@@ -466,7 +469,7 @@ int evpq__proof_start(struct evpq__proof **out, const struct evpq__proof_ask *as
     p->done = done;
     p->user = user;
     p->shown = *ask_->keyset;
-    evpq__keyset_unpin(&p->shown);
+    evpq__keyset_reset(&p->shown);
     for (size_t i = 0; i < p->shown.count; i++)
         p->shown.keys[i].hidden = true;
     int code = acquire(p);

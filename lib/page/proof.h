@@ -4,8 +4,8 @@
 
 /*
  * What has to be known of a statement before its first page, asked of the server on one lease: is
- * its order total, does an index serve it, how its keys are compared. See verdict.c for how that is
- * proven.
+ * its order total, does an index serve it, how are its keys compared, which may be NULL. See
+ * verdict.c for how that is proven.
  */
 
 #include "page/token.h"
@@ -26,6 +26,7 @@ struct evpq__proof_ask {
 struct evpq__proof_facts {
     uint32_t types[EVPQ__KEYS_MAX];
     bool composite[EVPQ__KEYS_MAX]; /* NULL tests look into values of this type */
+    bool not_null[EVPQ__KEYS_MAX];  /* no value is NULL */
     bool always;                    /* the order is total for other parameters, too */
     unsigned char compare[EVPQ__COMPARE_SIZE];
     /* Where in `collations` that of the key begins, `"schema"."name"`, from 1; 0: it has none. */

@@ -14,6 +14,9 @@
  *
  * A plan that reads no table, and has no input but one row of constants, is total by itself.
  *
+ * A column of a table that takes no NULL has none, where nothing on the way adds rows that have
+ * NULL for all columns of a table: outer joins do, and ROLLUP.
+ *
  * An order column whose values differ from page to page has no next page. A column of a table keeps
  * its value; of anything else the plan tells what it is made of, views and functions in SQL
  * included: what its nodes put out is looked through for calls of volatile functions and of the
@@ -61,6 +64,17 @@ static const char nodes_sql[] =
     "      'Bitmap Index Scan', 'BitmapAnd', 'BitmapOr', 'Tid Scan', 'Tid Range Scan',\n"
     "      'Sample Scan', 'Subquery Scan', 'LockRows', 'Materialize', 'WindowAgg')) AS stranger,\n"
     "    coalesce(pg_catalog.bool_or(type = 'Sort'), false) AS sorts,\n"
+    "    coalesce(pg_catalog.bool_or(\n"
+    "      type IN ('Nested Loop', 'Hash Join', 'Merge Join')), false) AS joins,\n"
+    "    coalesce(pg_catalog.bool_and(CASE\n"
+    "      WHEN type IN ('Nested Loop', 'Hash Join', 'Merge Join')\n"
+    "        THEN coalesce(pg_catalog.jsonb_extract_path_text(node, 'Join Type'), '')\n"
+    "          IN ('Inner', 'Semi')\n"
+    "      ELSE type IN ('Limit', 'Sort', 'Incremental Sort', 'Gather', 'Gather Merge', 'Append',\n"
+    "        'Merge Append', 'Seq Scan', 'Index Scan', 'Index Only Scan', 'Bitmap Heap Scan',\n"
+    "        'Bitmap Index Scan', 'BitmapAnd', 'BitmapOr', 'Tid Scan', 'Tid Range Scan',\n"
+    "        'Sample Scan', 'Subquery Scan', 'LockRows', 'Materialize', 'Memoize', 'Hash',\n"
+    "        'Unique', 'WindowAgg') END), false) AS keeps,\n"
     "    coalesce(pg_catalog.bool_or(type IN ('Append', 'Merge Append')), false) AS appends,\n"
     "    pg_catalog.count(*) FILTER (WHERE type = 'Result'\n"
     "      AND coalesce(pg_catalog.jsonb_extract_path_text(node, 'One-Time Filter'), '')\n"
@@ -147,6 +161,13 @@ static const char origins_sql[] =
     "    WHERE s.rel IS NULL OR NOT coalesce(s.rel = c.rel OR s.root = c.root, false))\n"
     "),\n";
 
+/* Of a column, pg_attribute AS a. */
+#define NOT_NULL                                                                                   \
+    "a.attnotnull AND NOT EXISTS (\n"                                                              \
+    "      SELECT FROM pg_catalog.pg_constraint AS con\n"                                          \
+    "      WHERE con.conrelid = a.attrelid AND con.contype = 'n'::pg_catalog.\"char\"\n"           \
+    "        AND NOT con.convalidated AND con.conkey[1] = a.attnum)"
+
 /*
  * Indexes over columns of the order. What is equal in the order must be equal in the index: its
  * operator class is the one that ORDER BY takes for the type, and an order's collation that is not
@@ -154,10 +175,8 @@ static const char origins_sql[] =
  */
 static const char proofs_sql[] =
     "counted AS (\n"
-    "  SELECT t.rel, a.attnum, k.type, a.attnotnull AND NOT EXISTS (\n"
-    "      SELECT FROM pg_catalog.pg_constraint AS con\n"
-    "      WHERE con.conrelid = a.attrelid AND con.contype = 'n'::pg_catalog.\"char\"\n"
-    "        AND NOT con.convalidated AND con.conkey[1] = a.attnum) AS not_null,\n"
+    "  SELECT t.rel, a.attnum, k.type, " NOT_NULL
+    " AS not_null,\n"
     "    coalesce(k.collation, a.attcollation) AS collation\n"
     "  FROM targets AS t\n"
     "  JOIN columns AS c ON c.rel = t.origin\n"
@@ -299,7 +318,8 @@ static const char verdict_sql[] =
     "    '' ORDER BY k.n)\n"
     "   FROM keys AS k LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.type),\n"
     "  EXISTS (SELECT FROM scans)\n"
-    "    AND (appends OR NOT EXISTS (SELECT FROM scans WHERE root IS NOT NULL)),\n"
+    "    AND (appends OR NOT EXISTS (SELECT FROM scans WHERE root IS NOT NULL))\n"
+    "    AND NOT joins,\n"
     "  (SELECT pg_catalog.min(pg_catalog.format_type(k.type, NULL))\n"
     "   FROM keys AS k\n"
     "   JOIN pg_catalog.pg_opclass AS op ON op.opcdefault AND op.opcintype = k.type\n"
@@ -319,7 +339,16 @@ static const char verdict_sql[] =
     "    ',' ORDER BY k.n)\n"
     "   FROM keys AS k\n"
     "   LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = k.collation\n"
-    "   LEFT JOIN pg_catalog.pg_namespace AS s ON s.oid = co.collnamespace)\n"
+    "   LEFT JOIN pg_catalog.pg_namespace AS s ON s.oid = co.collnamespace),\n"
+    "  (SELECT pg_catalog.string_agg(CASE WHEN keeps AND EXISTS (\n"
+    "      SELECT FROM columns AS c\n"
+    "      JOIN pg_catalog.pg_class AS t ON t.oid = c.rel AND NOT (t.relhassubclass\n"
+    "        AND t.relkind <> 'p'::pg_catalog.\"char\")\n"
+    "      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.rel AND a.attname = c.attname\n"
+    "      JOIN scans AS s ON s.rel = c.rel OR s.root = c.root\n"
+    "      WHERE c.n = k.n AND " NOT_NULL
+    ") THEN '1' ELSE '0' END, '' ORDER BY k.n)\n"
+    "   FROM keys AS k)\n"
     "FROM verdict, plan\n";
 
 /* In pieces: C promises strings of 4,095 bytes. */

@@ -30,6 +30,7 @@ enum {
     EVPQ__VERDICT_MOVES,     /* text: what changes the values of a key from page to page, or NULL */
     EVPQ__VERDICT_INDEXABLE, /* boolean: an index can have all expressions of the order */
     EVPQ__VERDICT_COLLATIONS, /* text: of the keys, `"schema"."name"` or nothing, with commas */
+    EVPQ__VERDICT_NOT_NULL,   /* text: a digit for each key, 1: it is never NULL */
     EVPQ__VERDICT_COLUMNS
 };
 

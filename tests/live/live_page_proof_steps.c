@@ -101,6 +101,58 @@ static void keys_of_composite_types_are_told(void **state)
     live_close(&live);
 }
 
+static void keys_that_are_never_null_are_told(void **state)
+{
+    (void)state;
+    struct live live;
+    struct proof proof;
+    static const struct {
+        const char *sql, *order_by, *not_null;
+    } cases[] = {
+        {"TABLE evpq_proof.t", "id, maybe, name DESC, lower(name), (grp)", "10101"},
+        {"SELECT grp AS id, id AS maybe FROM evpq_proof.t LIMIT 5", "id, maybe", "11"},
+        {"TABLE evpq_proof.vv", "a, b, m, next", "1100"},
+        {"TABLE evpq_proof.log", "ts, id", "11"},
+        {"TABLE evpq_proof.log_21_b", "ts, id", "11"},
+        {"TABLE evpq_proof.parent", "id", "0"}, /* of a child it need not be so */
+        {"TABLE evpq_proof.child", "id", "1"},
+        {"SELECT t.id, u.a FROM evpq_proof.t JOIN evpq_proof.two AS u ON u.b = t.grp", "id, a",
+         "11"},
+        {"SELECT t.id, u.a FROM evpq_proof.t LEFT JOIN evpq_proof.two AS u ON u.b = t.grp", "id, a",
+         "00"},
+        {"SELECT t.id, u.a FROM evpq_proof.two AS u RIGHT JOIN evpq_proof.t ON false", "id, a",
+         "00"},
+        {"SELECT t.id, u.a FROM evpq_proof.t LEFT JOIN evpq_proof.two AS u ON u.b = t.grp WHERE "
+         "u.a "
+         "IS NULL",
+         "a", "0"},
+        {"SELECT t.id, u.a FROM evpq_proof.t FULL JOIN evpq_proof.two AS u ON u.b = t.grp", "id, a",
+         "00"},
+        {"TABLE evpq_proof.outer_joined", "id, a", "00"},
+        {"SELECT * FROM evpq_proof.t WHERE EXISTS (SELECT FROM evpq_proof.two WHERE a = id)", "id",
+         "1"},
+        {"SELECT id, grp FROM evpq_proof.t GROUP BY ROLLUP (id, grp)", "id, grp", "00"},
+        {"WITH w AS MATERIALIZED (TABLE evpq_proof.outer_joined) TABLE w", "a", "0"},
+        {"SELECT id FROM evpq_proof.t UNION ALL SELECT NULL", "id", "0"},
+        {"SELECT x.* FROM evpq_proof.two AS u, LATERAL (SELECT u.a AS id) AS x", "id", "1"},
+        {"SELECT * FROM evpq_proof.empty WHERE false", "id", "0"},
+    };
+    aside_int8(
+        "CREATE OR REPLACE VIEW evpq_proof.outer_joined AS SELECT t.id, u.a FROM "
+        "evpq_proof.t LEFT JOIN evpq_proof.two AS u ON u.b = t.grp");
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct question q = {0};
+        fill(&q, &live, cases[i].sql, cases[i].order_by);
+        prove(&live, &proof, &q);
+        assert_int_equal(proof.code, EVPQ_OK);
+        for (size_t k = 0; k < q.keyset.count; k++)
+            if (proof.facts.not_null[k] != (cases[i].not_null[k] == '1'))
+                fail_msg("%s: %s, key %zu", cases[i].sql, cases[i].order_by, k + 1);
+    }
+    live_close(&live);
+}
+
 /*
  * A type that looks like text and is ordered without regard to case, by operators of its own; where
  * they are not on the search_path, a page would compare texts, and lose rows.
@@ -456,6 +508,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_order_that_no_index_serves_is_refused_when_asked),
         cmocka_unit_test(keys_of_composite_types_are_told),
+        cmocka_unit_test(keys_that_are_never_null_are_told),
         cmocka_unit_test(operators_that_are_not_found_are_refused),
         cmocka_unit_test(errors_of_the_statement_are_told_as_the_users),
         cmocka_unit_test(a_long_statement_and_any_parameters_are_proven),

@@ -175,7 +175,7 @@ static void a_key_may_be_pinned_to_a_collation(void **state)
     bool nulls[3] = {false};
     keyset.keys[1].hidden = true;
     for (int round = 0; round < 2; round++) {
-        evpq__keyset_unpin(&keyset);
+        evpq__keyset_reset(&keyset);
         evpq__key_pin(&keyset, 0, "\"s\".\"a\"");
         evpq__key_pin(&keyset, 1, "\"pg_catalog\".\"C\"");
         char *sql = evpq__keyset_sql(&page, &keyset, &(struct evpq__cut){.nulls = nulls});
@@ -190,7 +190,7 @@ static void a_key_may_be_pinned_to_a_collation(void **state)
         assert_string_equal(evpq__key_collation(&keyset, 0), "");
         assert_string_equal(evpq__key_collation(&keyset, 1), "\"x\"");
     }
-    evpq__keyset_unpin(&keyset);
+    evpq__keyset_reset(&keyset);
     assert_string_equal(evpq__key_collate(&keyset, 1), " COLLATE \"x\"");
 
     char longest[EVPQ__COLLATION_SIZE]; /* two names of 63 quotes */
@@ -240,14 +240,16 @@ static void a_name_has_at_most_63_bytes(void **state)
 }
 
 /* A WHERE for each branch; `nulls` has one letter a column: v a value, n NULL. */
-static void check_behind(const char *order_by, const char *order, const char *nulls,
-                         const char *const *branches)
+static void check_keys(const char *order_by, const char *order, const char *nulls, bool not_null,
+                       const char *const *branches)
 {
     struct evpq__keyset keyset = parsed(order_by);
     struct evpq__paged page = paged();
     bool null[EVPQ__KEYS_MAX];
-    for (size_t i = 0; i < keyset.count; i++)
+    for (size_t i = 0; i < keyset.count; i++) {
         null[i] = nulls[i] == 'n';
+        keyset.keys[i].not_null = not_null;
+    }
 
     char expected[4096] = "";
     size_t length = 0;
@@ -269,6 +271,13 @@ static void check_behind(const char *order_by, const char *order, const char *nu
     evpq__free(sql);
 }
 
+static void check_behind(const char *order_by, const char *order, const char *nulls,
+                         const char *const *branches)
+{
+    check_keys(order_by, order, nulls, false, branches);
+}
+
+#define ORDER_ABC     " ORDER BY \"a\", \"b\", \"c\" LIMIT 3"
 #define BRANCHES(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static void one_column_behind_a_value(void **state)
@@ -288,6 +297,48 @@ static void one_column_behind_null(void **state)
     check_behind("a DESC NULLS LAST", "\"a\" DESC NULLS LAST", "n", BRANCHES("false"));
     check_behind("a DESC", "\"a\" DESC", "n", BRANCHES("\"a\" IS NOT NULL"));
     check_behind("a NULLS FIRST", "\"a\" NULLS FIRST", "n", BRANCHES("\"a\" IS NOT NULL"));
+}
+
+/* A WHERE for each branch where no key is NULL. */
+static void check_not_null(const char *order_by, const char *order, const char *const *branches)
+{
+    check_keys(order_by, order, "vvvvvvvv", true, branches);
+}
+
+static void keys_that_are_never_null_need_no_branch_for_it(void **state)
+{
+    (void)state;
+    check_not_null("a", "\"a\"", BRANCHES("\"a\" > $3"));
+    check_not_null("a DESC", "\"a\" DESC", BRANCHES("\"a\" < $3"));
+    check_not_null("a DESC NULLS LAST", "\"a\" DESC NULLS LAST", BRANCHES("\"a\" < $3"));
+    check_not_null("a, b, c", "\"a\", \"b\", \"c\"",
+                   BRANCHES("(\"a\", \"b\", \"c\") > ($3, $4, $5)"));
+    check_not_null("a DESC, b", "\"a\" DESC, \"b\"",
+                   BRANCHES("\"a\" < $3", "\"a\" = $3 AND \"b\" > $4"));
+}
+
+static void each_key_is_never_null_by_itself(void **state)
+{
+    (void)state;
+    struct evpq__keyset keyset = parsed("a, b, c");
+    struct evpq__paged page = paged();
+    bool nulls[3] = {false};
+    keyset.keys[0].not_null = keyset.keys[2].not_null = true;
+    char *sql = evpq__keyset_sql(&page, &keyset, &(struct evpq__cut){.nulls = nulls});
+    assert_string_equal(sql, "SELECT * FROM (\n(" PAGED
+                             " WHERE (\"a\", \"b\", \"c\") > ($3, $4, $5)" ORDER_ABC
+                             ")\nUNION ALL\n(" PAGED " WHERE \"a\" = $3 AND \"b\" IS NULL" ORDER_ABC
+                             ")\n) AS evpq_page" ORDER_ABC);
+    evpq__free(sql);
+    evpq__keyset_reset(&keyset);
+    assert_false(keyset.keys[0].not_null);
+
+    /* NULLs first are no range of their own before a second boundary. */
+    keyset = parsed("a NULLS FIRST");
+    keyset.keys[0].not_null = true;
+    sql = evpq__keyset_sql(&page, &keyset, &(struct evpq__cut){.until_nulls = nulls});
+    assert_string_equal(sql, PAGED " WHERE \"a\" <= $3 ORDER BY \"a\" NULLS FIRST LIMIT 3");
+    evpq__free(sql);
 }
 
 static void neighbours_of_one_direction_are_one_row_comparison(void **state)
@@ -602,6 +653,8 @@ int main(void)
         cmocka_unit_test(a_name_has_at_most_63_bytes),
         cmocka_unit_test(one_column_behind_a_value),
         cmocka_unit_test(one_column_behind_null),
+        cmocka_unit_test(keys_that_are_never_null_need_no_branch_for_it),
+        cmocka_unit_test(each_key_is_never_null_by_itself),
         cmocka_unit_test(neighbours_of_one_direction_are_one_row_comparison),
         cmocka_unit_test(each_change_of_direction_is_a_branch),
         cmocka_unit_test(a_null_of_the_boundary_has_no_parameter),
