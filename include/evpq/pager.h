@@ -91,7 +91,8 @@ typedef enum evpq_page_mode {
 typedef struct evpq_pager_options {
     /** sizeof(evpq_pager_options); EVPQ_PAGER_OPTIONS() sets it. */
     size_t size;
-    /** One SELECT (or VALUES, TABLE, WITH). A semicolon at its end is ignored. */
+    /** One SELECT (or VALUES, TABLE, WITH). A semicolon at its end is ignored. It locks no rows: a
+     * page of FOR UPDATE or FOR SHARE would lock all that the server reads for it. */
     const char *sql;
     /** What $1, $2, ... of the statement stand for; EVPQ_PARAMS() sets it. */
     const evpq_value *params;

@@ -41,14 +41,6 @@
 
 #include "base/mem.h"
 
-size_t evpq__statement_length(const char *sql)
-{
-    size_t length = strlen(sql);
-    while (length > 0 && strchr(" \t\n\v\f\r;", sql[length - 1]))
-        length--;
-    return length;
-}
-
 /* Written twice: first only measured, then into the memory for it. */
 struct text {
     char *to; /* NULL: measured */

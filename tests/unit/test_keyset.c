@@ -620,16 +620,6 @@ static void columns_are_names_and_nothing_else(void **state)
     assert_true(evpq__columns_size("a,b") > strlen("\"a\", \"b\""));
 }
 
-static void semicolons_and_space_at_the_end_are_not_part_of_the_statement(void **state)
-{
-    (void)state;
-    assert_int_equal(evpq__statement_length("SELECT 1"), 8);
-    assert_int_equal(evpq__statement_length("SELECT 1; \n;\t"), 8);
-    assert_int_equal(evpq__statement_length("SELECT 1 -- why"), 15);
-    assert_int_equal(evpq__statement_length(" ;\n"), 0);
-    assert_int_equal(evpq__statement_length(""), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -659,7 +649,6 @@ int main(void)
         cmocka_unit_test(each_change_of_direction_is_a_branch),
         cmocka_unit_test(a_null_of_the_boundary_has_no_parameter),
         cmocka_unit_test(an_offset_page_has_the_offset_as_parameter),
-        cmocka_unit_test(semicolons_and_space_at_the_end_are_not_part_of_the_statement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

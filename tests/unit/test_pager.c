@@ -176,6 +176,15 @@ static void a_parameter_that_cannot_be_is_refused_at_open(void **state)
     wrong.params = &text;
     assert_int_equal(fake_pager_open(&pager, &wrong), EVPQ_EINVALID);
     assert_string_equal(evpq_pager_options_problem(&wrong), "text with a NUL inside");
+
+    static const char locks[] =
+        "a statement with FOR UPDATE or FOR SHARE may lock all its rows for one page";
+    wrong = *EVPQ_PAGER_OPTIONS(.sql = "TABLE t FOR UPDATE", .order_by = "id");
+    assert_string_equal(evpq_pager_options_problem(&wrong), locks);
+    wrong.order_by = NULL;
+    assert_string_equal(evpq_pager_options_problem(&wrong), locks);
+    wrong.mode = EVPQ_PAGES_CURSOR; /* the server's matter: its transaction is read-only */
+    assert_null(evpq_pager_options_problem(&wrong));
     assert_null(pager);
 }
 
