@@ -50,6 +50,9 @@ struct evpq__proof {
 /* A plan over thousands of partitions has some megabytes. */
 enum { ANSWER_BYTES = 64 << 20 };
 
+/* Types of ROW(...), and of arrays of them. */
+enum { RECORD = 2249, RECORD_ARRAY = 2287 };
+
 /* A page of so many rows when the caller does not say. */
 enum { SOME_ROWS = 100 };
 
@@ -228,6 +231,8 @@ static void take_shape(struct evpq__proof *p, struct evpq_result *result, struct
     for (size_t i = 0; i < count; i++) {
         int column = 2 * (int)i + 1;
         p->types[i] = PQftype(result->pg, column);
+        if (p->types[i] == RECORD || p->types[i] == RECORD_ARRAY)
+            evpq__verdict_set_record(err);
         p->tables[i] = PQftable(result->pg, column);
         p->attributes[i] = p->tables[i] ? PQftablecol(result->pg, column) : 0;
     }

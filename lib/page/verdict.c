@@ -313,7 +313,6 @@ static const char verdict_sql[] =
     "    FROM targets AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.rel) END,\n"
     "  sorts,\n"
     "  (SELECT pg_catalog.string_agg(CASE WHEN t.typtype = 'c'::pg_catalog.\"char\"\n"
-    "      OR t.oid = 'pg_catalog.record'::pg_catalog.regtype::pg_catalog.oid\n"
     "      THEN '1' ELSE '0' END,\n"
     "    '' ORDER BY k.n)\n"
     "   FROM keys AS k LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.type),\n"
@@ -429,6 +428,17 @@ void evpq__verdict_set_foreign(struct evpq_error *err, const char *type)
                                .hint = "add the schema of the type to the search_path of the "
                                        "connection, or order by an expression of another type",
                            });
+}
+
+void evpq__verdict_set_record(struct evpq_error *err)
+{
+    evpq__error_set_report(
+        err, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
+        &(struct evpq__server_report){
+            .message = "an order column is a ROW(...) without a type of its own: the server takes "
+                       "no such value back as the start of a page",
+            .hint = "order by its columns one by one, or cast it to a composite type",
+        });
 }
 
 void evpq__verdict_set_moves(struct evpq_error *err, const char *what)

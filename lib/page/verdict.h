@@ -40,6 +40,8 @@ enum {
 void evpq__verdict_set_partial(struct evpq_error *err, const char *why, const char *of);
 /* Sets the error of a key that a page would not compare as ORDER BY does. */
 void evpq__verdict_set_foreign(struct evpq_error *err, const char *type);
+/* Sets the error of a key whose values the server gives and does not take. */
+void evpq__verdict_set_record(struct evpq_error *err);
 /* Sets the error of a key whose values change from page to page. */
 void evpq__verdict_set_moves(struct evpq_error *err, const char *what);
 /* Sets the error of an order that no index serves. */

@@ -87,9 +87,12 @@ static void keys_of_composite_types_are_told(void **state)
     struct question q = {0};
     struct proof proof;
     live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
-    fill(&q, &live, "SELECT *, ROW(1, id) AS r, ARRAY[pair] AS pairs FROM evpq_proof.t",
+    fill(&q, &live,
+         "SELECT *, ROW(1, id)::evpq_proof.pair AS r, ARRAY[pair] AS pairs FROM evpq_proof.t",
          "pair, id, pair_d DESC, r, pairs, name, (t_row)");
-    q.paged.sql = "SELECT *, ROW(1, id) AS r, ARRAY[pair] AS pairs, t AS t_row FROM evpq_proof.t";
+    q.paged.sql =
+        "SELECT *, ROW(1, id)::evpq_proof.pair AS r, ARRAY[pair] AS pairs, t AS t_row FROM "
+        "evpq_proof.t";
     q.paged.sql_length = strlen(q.paged.sql);
     for (int unique = 0; unique < 2; unique++) {
         q.ask.unique = unique;
