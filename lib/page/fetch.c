@@ -201,6 +201,16 @@ static void fetch_stop(struct evpq_op *op, evpq_code why)
     evpq__pull_drop(pager);
 }
 
+/* What was proven is of a table as it was. */
+static void tell_change(struct evpq_pager *pager, struct evpq_error *error)
+{
+    if (!pager->proven || !evpq__failure_is_change(error))
+        return;
+    evpq__failure_tell_change(error);
+    evpq__proof_forget(pager->pool, &pager->walk);
+    pager->proven = pager->lease != NULL;
+}
+
 /* What the pull brought. */
 static void fetch_take(struct evpq__fetch *fetch)
 {
@@ -219,6 +229,7 @@ static void fetch_take(struct evpq__fetch *fetch)
     else
         evpq__failure_take(error, &pull->error, &pager->paged,
                            evpq__pager_head(pager, &fetch->ask));
+    tell_change(pager, error);
     if (fetch->page.result)
         pull->result = NULL; /* the page's now */
     pull_free(pull);

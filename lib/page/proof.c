@@ -501,7 +501,7 @@ void evpq__proof_stop(struct evpq__proof *p, evpq_code why, struct evpq_error *e
 
 /* As the pool remembers it: as much of the facts as there is. */
 struct remembered {
-    uint8_t unique, index;
+    uint8_t known, unique, index;
     struct evpq__proof_facts facts;
 };
 
@@ -515,7 +515,8 @@ static bool recall(struct remembered *known, const struct evpq_pool *pool,
 {
     _Static_assert(sizeof(*known) >= EVPQ__MEMO_VALUE, "what a memo has fits into a proof");
     *known = (struct remembered){0};
-    return evpq__memo_get(pool->memo, digest, (unsigned char *)known, evpq__loop_now(pool->loop));
+    return evpq__memo_get(pool->memo, digest, (unsigned char *)known, evpq__loop_now(pool->loop)) &&
+           known->known;
 }
 
 static void remember(struct evpq_pool *pool, const unsigned char digest[EVPQ__MEMO_KEY],
@@ -543,11 +544,18 @@ bool evpq__proof_recall(struct evpq__proof_facts *facts, struct evpq_pool *pool,
 void evpq__proof_remember(struct evpq_pool *pool, const struct evpq__walk *walk, bool unique,
                           bool index, const struct evpq__proof_facts *facts)
 {
-    struct remembered known = {.unique = unique, .index = index, .facts = *facts};
+    struct remembered known = {.known = true, .unique = unique, .index = index, .facts = *facts};
     if (pool->state != EVPQ__POOL_OPEN)
         return;
     remember(pool, walk->digest, &known);
     known.index = false;
     if (facts->always && memcmp(walk->digest, walk->statement, EVPQ__MEMO_KEY) != 0)
         remember(pool, walk->statement, &known);
+}
+
+void evpq__proof_forget(struct evpq_pool *pool, const struct evpq__walk *walk)
+{
+    static const struct remembered nothing;
+    remember(pool, walk->digest, &nothing);
+    remember(pool, walk->statement, &nothing);
 }

@@ -62,6 +62,7 @@ void evpq__proof_stop(struct evpq__proof *proof, evpq_code why, struct evpq_erro
  */
 bool evpq__proof_recall(struct evpq__proof_facts *facts, struct evpq_pool *pool,
                         const struct evpq__walk *walk, bool unique, bool index);
+void evpq__proof_forget(struct evpq_pool *pool, const struct evpq__walk *walk);
 /* Without memory it is forgotten. */
 void evpq__proof_remember(struct evpq_pool *pool, const struct evpq__walk *walk, bool unique,
                           bool index, const struct evpq__proof_facts *facts);

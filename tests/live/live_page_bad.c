@@ -146,6 +146,7 @@ static void check_change(struct live *live, size_t i, size_t prefetch_bytes)
                 strcmp(step.sqlstate, changes[i].sqlstate) != 0)
                 fail_msg("%s: %s %s %s", changes[i].change, evpq_code_name(step.code),
                          step.sqlstate, step.message);
+            assert_non_null(strstr(step.message, "has been altered: "));
             failed = true;
             if (changes[i].back)
                 break;

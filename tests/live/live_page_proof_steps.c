@@ -208,6 +208,9 @@ static void errors_of_the_statement_are_told_as_the_users(void **state)
 {
     (void)state;
     struct live live;
+    static const char outside[] =
+        "an order column is a column of the statement: add it to the SELECT, and leave it out of "
+        "columns (evpq-page: --columns) when it is not to be handed over";
     static const char only[] =
         "it takes one SELECT (or TABLE, VALUES, WITH), and runs it as a subquery";
     static const struct {
@@ -216,7 +219,9 @@ static void errors_of_the_statement_are_told_as_the_users(void **state)
     } cases[] = {
         {"SELECT nowhere", "a", "42703", "", 8},
         {"SELECT '\u00e4\u20ac', nowhere", "a", "42703", "", 14},
-        {"SELECT 1 AS a", "b", "42703", "", 0},
+        {"SELECT 1 AS a", "b", "42703", outside, 0},
+        {"SELECT name FROM evpq_proof.t", "id", "42703", outside, 0},
+        {"SELECT grp AS idx FROM evpq_proof.t", "grp, id + 1", "42703", outside, 0},
         {"SELECT 1 AS a, 2 AS a", "a", "42702", "", 0},
         {"INSERT INTO evpq_proof.loose VALUES (1)", "a", "42601", only, 8},
         {"-- x\n/* /* y */ */ DELETE FROM evpq_proof.t RETURNING id", "id", "42601", only, 0},

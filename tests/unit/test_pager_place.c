@@ -47,8 +47,8 @@ static void answer_error_at(uint32_t position)
 {
     struct evpq_error error = {0};
     evpq__error_set_report(&error, EVPQ_ESERVER, EVPQ_ROLLED_BACK,
-                           &(struct evpq__server_report){.message = "no such column",
-                                                         .sqlstate = "42703",
+                           &(struct evpq__server_report){.message = "no such luck",
+                                                         .sqlstate = "22012",
                                                          .severity = "ERROR",
                                                          .detail = "detail",
                                                          .hint = "hint",
@@ -315,8 +315,8 @@ static void all_of_an_error_reaches_the_user(void **state)
     evpq_pager *pager = open_pager("SELECT value", NULL, NULL);
     next(pager);
     answer_error_at(0);
-    assert_string_equal(seen.message, "no such column");
-    assert_string_equal(seen.texts, "42703 ERROR detail hint constraint");
+    assert_string_equal(seen.message, "no such luck");
+    assert_string_equal(seen.texts, "22012 ERROR detail hint constraint");
     evpq_pager_close(pager);
 }
 
