@@ -229,7 +229,9 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_last(evpq_op **out, evpq_pager *pager,
  */
 EVPQ_API const char *evpq_pager_token(const evpq_pager *pager);
 
-/** The token that resumes before the last good page. Likewise. */
+/** The token that resumes before the last good page. Likewise; and NULL when a walk that was
+ * resumed behind a token has had no row: evpq_pager_prev() of a pager opened with `after` and that
+ * token fetches the rows before. */
 EVPQ_API const char *evpq_pager_token_before(const evpq_pager *pager);
 
 /** How its pages are made: never EVPQ_PAGES_DEFAULT, but for NULL. */

@@ -151,3 +151,15 @@ void evpq__failure_tell_change(struct evpq_error *err)
                                       .position = evpq_error_position(&was)});
     evpq__error_clear(&was);
 }
+
+void evpq__failure_name_deadline(struct evpq_error *err, const char *whose, uint32_t timeout_ms)
+{
+    static const char start[] = "the deadline of ";
+    const char *text = evpq_error_message(err), *rest = strstr(text, " ms passed");
+    if (err->code != EVPQ_ETIMEOUT || strncmp(text, start, strlen(start)) != 0 || !rest)
+        return;
+    struct evpq_error was = {0};
+    evpq__error_move(&was, err);
+    evpq__error_set(err, was.code, was.fate, "the %sdeadline of %u%s", whose, timeout_ms, rest);
+    evpq__error_clear(&was);
+}

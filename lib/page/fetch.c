@@ -235,11 +235,23 @@ static void fetch_take(struct evpq__fetch *fetch)
     pull_free(pull);
 }
 
+/* Its steps have what those before have left of it. */
+static void name_deadline(const struct evpq__fetch *fetch, struct evpq_error *error)
+{
+    const struct evpq_pager *pager = fetch->pager;
+    uint32_t own = evpq__pager_own_timeout(pager);
+    if (fetch->timeout_ms && fetch->timeout_ms < own)
+        evpq__failure_name_deadline(error, "walk's ", pager->walk_ms);
+    else
+        evpq__failure_name_deadline(error, "", own);
+}
+
 static void fetch_deliver(struct evpq_op *op)
 {
     struct evpq__fetch *fetch = of_op(op);
     struct evpq_pager *pager = fetch->pager;
     fetch_take(fetch);
+    name_deadline(fetch, &op->error);
     pager->fetch = NULL;
     bool good = op->error.code == EVPQ_OK;
     if (good)

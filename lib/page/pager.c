@@ -149,6 +149,7 @@ static bool pager_start(struct evpq_pager *pager, uint32_t walk_ms)
     bool holds = pager->mode == EVPQ_PAGES_CURSOR;
     if (walk_ms == 0)
         walk_ms = holds ? CURSOR_WALK_MS : EVPQ_NEVER;
+    pager->walk_ms = walk_ms;
     pager->deadline_us = evpq__loop_deadline(pager->pool->loop, walk_ms);
     if (holds)
         pager->cursor = evpq__cursor_new(pager->pool, &pager->paged, &pager->keyset, pager->params,
@@ -188,12 +189,17 @@ int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options 
 
 /* ---- asking for a page ---- */
 
+uint32_t evpq__pager_own_timeout(const struct evpq_pager *pager)
+{
+    return pager->timeout_ms ? pager->timeout_ms : pager->pool->options.query_timeout_ms;
+}
+
 bool evpq__pager_timeout(const struct evpq_pager *pager, uint32_t *timeout_ms)
 {
     *timeout_ms = pager->timeout_ms;
     if (pager->deadline_us == EVPQ__NO_DEADLINE)
         return true;
-    uint32_t own = pager->timeout_ms ? pager->timeout_ms : pager->pool->options.query_timeout_ms;
+    uint32_t own = evpq__pager_own_timeout(pager);
     int64_t left_ms = (pager->deadline_us - evpq__loop_now(pager->pool->loop)) / 1000;
     *timeout_ms = left_ms < own ? (uint32_t)left_ms : own;
     return left_ms > 0;

@@ -109,6 +109,31 @@ static void a_change_is_told_with_all_that_the_server_says(void **state)
     evpq__error_clear(&err);
 }
 
+static void a_deadline_has_the_name_that_it_was_given(void **state)
+{
+    (void)state;
+    static const struct {
+        evpq_code code;
+        const char *text, *whose, *named;
+    } cases[] = {
+        {EVPQ_ETIMEOUT, "the deadline of 308 ms passed while it ran", "",
+         "the deadline of 400 ms passed while it ran"},
+        {EVPQ_ETIMEOUT, "the deadline of 308 ms passed while it ran", "walk's ",
+         "the walk's deadline of 400 ms passed while it ran"},
+        {EVPQ_ETIMEOUT, "no connection within 154 ms", "", "no connection within 154 ms"},
+        {EVPQ_ESERVER, "the deadline of 3 ms passed", "", "the deadline of 3 ms passed"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct evpq_error err = {0};
+        evpq__error_set(&err, cases[i].code, EVPQ_UNKNOWN, "%s", cases[i].text);
+        evpq__failure_name_deadline(&err, cases[i].whose, 400);
+        assert_string_equal(evpq_error_message(&err), cases[i].named);
+        assert_int_equal(err.code, cases[i].code);
+        assert_int_equal(err.fate, EVPQ_UNKNOWN);
+        evpq__error_clear(&err);
+    }
+}
+
 static void what_cannot_be_paged_gets_a_hint(void **state)
 {
     (void)state;
@@ -205,6 +230,7 @@ int main(void)
         cmocka_unit_test(a_position_counts_in_the_statement_of_the_user),
         cmocka_unit_test(a_column_that_is_not_there_is_hinted_at_by_where_it_is_missed),
         cmocka_unit_test(a_change_is_told_with_all_that_the_server_says),
+        cmocka_unit_test(a_deadline_has_the_name_that_it_was_given),
         cmocka_unit_test(what_cannot_be_paged_gets_a_hint),
         cmocka_unit_test(a_refusal_says_why_and_what_to_do),
         cmocka_unit_test(the_longest_order_fits_into_the_hint),
