@@ -17,7 +17,9 @@
  * with a COLLATE if need be, ASC or DESC, NULLS FIRST or LAST. An index over the
  * order columns makes each page an index range, as long as the server can push
  * the page into the statement: not through DISTINCT, GROUP BY, window or
- * volatile functions, a LIMIT or FOR UPDATE of its own.
+ * volatile functions, or a LIMIT of its own. Where the order columns are NOT NULL
+ * in their tables and of one direction, a page is one range, as a comparison of
+ * rows; else one range for each place where a NULL or a direction parts it.
  *
  * The order must be total: two rows equal in all order columns cannot be told
  * apart, and one of them could be lost between two pages. Before the first page
@@ -28,14 +30,25 @@
  * know. Then a page that would end between two rows whose order columns were
  * sent as the same bytes is refused still.
  *
+ * What was proven holds for the walk, and for others in the pool for a minute: a
+ * table that is altered meanwhile so that NULLs or equal rows come into its order
+ * columns may then be paged over without them.
+ *
+ * A row must keep its place: an order with random() or now() in it has other
+ * values on each page, and is refused, as is any volatile function; declare one
+ * of yours that keeps its results as STABLE or IMMUTABLE. Columns of tables
+ * keep their values, whatever else the statement calls. What cannot be seen is
+ * rows of VALUES, and what a stable function asks of the clock inside.
+ *
  * Without order_by the pages are *offset* pages: for small results and jumps.
  * The server then reads all rows before the page again, and rows that come or
  * go between two pages shift the rest.
  *
  * Each page sees the database as it is at that moment. A token resumes a walk
  * behind a page, or before it, later or in another process. It is bound to the
- * statement, its parameters, its order and its direction, holds the order
- * columns of one row, is not secret, and never an authorisation. With `secrets`
+ * statement, its parameters, its order and its direction, and to the types and
+ * collations of its order columns, holds the order columns of one row, is not
+ * secret, and never an authorisation. With `secrets`
  * it is signed: nobody else can make one.
  *
  * *Cursor* pages all see one moment: the pager holds a connection with a
@@ -78,7 +91,8 @@ typedef enum evpq_page_mode {
 typedef struct evpq_pager_options {
     /** sizeof(evpq_pager_options); EVPQ_PAGER_OPTIONS() sets it. */
     size_t size;
-    /** One SELECT (or VALUES, TABLE, WITH). A semicolon at its end is ignored. */
+    /** One SELECT (or VALUES, TABLE, WITH). A semicolon at its end is ignored. It locks no rows: a
+     * page of FOR UPDATE or FOR SHARE would lock all that the server reads for it. */
     const char *sql;
     /** What $1, $2, ... of the statement stand for; EVPQ_PARAMS() sets it. */
     const evpq_value *params;
@@ -116,8 +130,8 @@ typedef struct evpq_pager_options {
     size_t secrets_count;
     /** How pages are made. */
     evpq_page_mode mode;
-    /** The order is total, as you know and the catalogs cannot tell. They are asked only how order
-     * columns are compared whose types are not the server's own. */
+    /** The order is total, as you know and the catalogs cannot tell. They are asked for the rest:
+     * that its values stay, and how they are compared. */
     bool assume_unique;
     /** Refuse an order that no index serves (EVPQ_EINVALID in on_page) instead of sorting all rows
      * for each page. For keyset pages. */
@@ -148,7 +162,8 @@ typedef void evpq_page_fn(evpq_page *page, const evpq_error *err, void *user);
  * Say what is wrong with options: the reason why evpq_pager_open() answers EVPQ_EINVALID.
  *
  * @return NULL when nothing is wrong; else a static text. For a token of any defect:
- * EVPQ_TOKEN_PROBLEM
+ * EVPQ_TOKEN_PROBLEM. That a type or collation has been altered since the token was made is found
+ * out before the first page: on_page hears EVPQ_EINVALID then, with this text
  */
 EVPQ_API const char *evpq_pager_options_problem(const evpq_pager_options *options);
 
@@ -184,8 +199,9 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_open(evpq_pager **out, evpq_pool *pool,
  * @return EVPQ_OK; EVPQ_EINVALID when a page is on its way; EVPQ_ETIMEOUT when walk_timeout_ms has
  * passed; EVPQ_ENOMEM; EVPQ_ECLOSED, also for cursor pages after one has failed; EVPQ_EOVERLOADED.
  * What evpq_pool_query() gives on_result reaches on_page; EVPQ_EINVALID there: the pages cannot be
- * exact (an order column that is not there, an order that may not be total, rows that are equal in
- * all order columns) or have no index, the message says why and evpq_error_hint() what to do.
+ * exact (an order column that is not there, an order that may not be total or whose values change,
+ * rows that are equal in all order columns) or have no index, the message says why and
+ * evpq_error_hint() what to do.
  */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pager_next(evpq_op **out, evpq_pager *pager,
                                              evpq_page_fn *on_page, void *user);
@@ -213,7 +229,9 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pager_last(evpq_op **out, evpq_pager *pager,
  */
 EVPQ_API const char *evpq_pager_token(const evpq_pager *pager);
 
-/** The token that resumes before the last good page. Likewise. */
+/** The token that resumes before the last good page. Likewise; and NULL when a walk that was
+ * resumed behind a token has had no row: evpq_pager_prev() of a pager opened with `after` and that
+ * token fetches the rows before. */
 EVPQ_API const char *evpq_pager_token_before(const evpq_pager *pager);
 
 /** How its pages are made: never EVPQ_PAGES_DEFAULT, but for NULL. */
@@ -275,8 +293,8 @@ typedef void evpq_explain_fn(const evpq_explanation *explanation, const evpq_err
 
 /**
  * Ask the server how it makes the page that evpq_pager_next() would fetch now: the statement and
- * its plan. Fetches no page, moves nothing. EVPQ_EINVALID for cursor pages. Else as
- * evpq_pager_count().
+ * its plan. Before the order is proven, by the first page, that is as if any column may be NULL.
+ * Fetches no page, moves nothing. EVPQ_EINVALID for cursor pages. Else as evpq_pager_count().
  */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pager_explain(evpq_op **out, evpq_pager *pager, unsigned flags,
                                                 evpq_explain_fn *on_explained, void *user);

@@ -226,6 +226,7 @@ int evpq_pager_explain(evpq_op **out, evpq_pager *pager, unsigned flags,
     aside->on_explained = on_explained;
     size_t params_count;
     struct evpq__ask ask = evpq__pager_next_ask(pager);
+    evpq__pager_recall(pager);
     aside->statement = evpq__pager_sql(pager, &ask, &params_count);
     char start[64], *sql = NULL;
     size_t length = (size_t)snprintf(start, sizeof(start), "EXPLAIN (%sFORMAT %s) ",

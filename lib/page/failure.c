@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "page/failure.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* The server counts characters, from 1, in the statement as it was wrapped. 0: not in theirs. */
@@ -78,12 +79,24 @@ static bool selects(const struct evpq__paged *paged)
     return false;
 }
 
-/* A syntax error of a statement that is right, but none to page over. */
-static const char *hint(const struct evpq_error *from, const struct evpq__paged *paged,
+static bool is_state(const struct evpq_error *err, const char *sqlstate)
+{
+    return strcmp(evpq_error_sqlstate(err), sqlstate) == 0;
+}
+
+/* Of what is wrong around a statement that is right. The server's own hints may name what pages are
+ * made of. */
+static const char *hint(const struct evpq_error *from, const struct evpq__paged *paged, size_t head,
                         uint32_t position)
 {
     const char *of_server = evpq_error_hint(from);
-    if (of_server[0] || strcmp(evpq_error_sqlstate(from), "42601") != 0)
+    bool outside = head != EVPQ__NO_HEAD && evpq_error_position(from) > 0 && position == 0;
+    if (outside && is_state(from, "42703")) /* undefined_column */
+        return "an order column is a column of the statement: add it to the SELECT, and leave it "
+               "out of columns (evpq-page: --columns) when it is not to be handed over";
+    if (strstr(of_server, "\"evpq_page.") || strstr(of_server, "\"evpq_key_"))
+        return "";
+    if (of_server[0] || !is_state(from, "42601")) /* syntax_error */
         return of_server;
     return !selects(paged) || (position && character_at(paged, position) == ';')
                ? "it takes one SELECT (or TABLE, VALUES, WITH), and runs it as a subquery"
@@ -100,7 +113,53 @@ void evpq__failure_take(struct evpq_error *to, const struct evpq_error *from,
                                                          .sqlstate = evpq_error_sqlstate(from),
                                                          .severity = evpq_error_severity(from),
                                                          .detail = evpq_error_detail(from),
-                                                         .hint = hint(from, paged, position),
+                                                         .hint = hint(from, paged, head, position),
                                                          .constraint = evpq_error_constraint(from),
                                                          .position = position});
+}
+
+bool evpq__failure_is_change(const struct evpq_error *err)
+{
+    static const char *const states[] = {
+        "42P01", /* undefined_table */
+        "42703", /* undefined_column */
+        "42883", /* undefined_function */
+        "42704", /* undefined_object */
+        "42804", /* datatype_mismatch */
+    };
+    for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++)
+        if (is_state(err, states[i]))
+            return true;
+    return false;
+}
+
+void evpq__failure_tell_change(struct evpq_error *err)
+{
+    struct evpq_error was = {0};
+    char message[512];
+    evpq__error_move(&was, err);
+    snprintf(message, sizeof(message), "what is paged over has been altered: %s",
+             evpq_error_message(&was));
+    evpq__error_set_report(
+        err, was.code, was.fate,
+        &(struct evpq__server_report){.message = message,
+                                      .sqlstate = evpq_error_sqlstate(&was),
+                                      .severity = evpq_error_severity(&was),
+                                      .detail = evpq_error_detail(&was),
+                                      .hint = "begin anew, without a token of this walk",
+                                      .constraint = evpq_error_constraint(&was),
+                                      .position = evpq_error_position(&was)});
+    evpq__error_clear(&was);
+}
+
+void evpq__failure_name_deadline(struct evpq_error *err, const char *whose, uint32_t timeout_ms)
+{
+    static const char start[] = "the deadline of ";
+    const char *text = evpq_error_message(err), *rest = strstr(text, " ms passed");
+    if (err->code != EVPQ_ETIMEOUT || strncmp(text, start, strlen(start)) != 0 || !rest)
+        return;
+    struct evpq_error was = {0};
+    evpq__error_move(&was, err);
+    evpq__error_set(err, was.code, was.fate, "the %sdeadline of %u%s", whose, timeout_ms, rest);
+    evpq__error_clear(&was);
 }

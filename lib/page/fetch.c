@@ -133,25 +133,10 @@ static bool same_page(const struct evpq__ask *a, const struct evpq__ask *b)
            a->offset == b->offset && a->rows == b->rows;
 }
 
-/* Is it known how the server compares the values of this place? Its own types are all alike. */
-static bool knows_types(const struct evpq_pager *pager, const struct evpq__place *place)
-{
-    for (size_t i = 0; place && i < evpq__pager_keys(pager); i++) {
-        uint32_t type = place->position.keys[i].type;
-        if (type >= EVPQ__FIRST_USER_TYPE && !(pager->proven && type == pager->facts.types[i]))
-            return false;
-    }
-    return true;
-}
-
 /* On a lease all that is to be proven was proven before. */
-static bool wants_proof(const struct evpq_pager *pager, const struct evpq__ask *ask)
+static bool wants_proof(const struct evpq_pager *pager)
 {
-    if (pager->mode != EVPQ_PAGES_KEYSET || pager->lease)
-        return false;
-    if (!pager->proven && (!pager->assume_unique || pager->require_index))
-        return true;
-    return !knows_types(pager, ask->from) || !knows_types(pager, pager->until);
+    return pager->mode == EVPQ_PAGES_KEYSET && !pager->lease && !pager->proven;
 }
 
 /* The page after this one, in its direction, while its user works on it. */
@@ -166,7 +151,7 @@ static void pull_ahead(struct evpq_pager *pager, const struct evpq__ask *ask,
         return; /* so will be the next */
     struct evpq__ask next =
         ask->backward ? evpq__pager_prev_ask(pager) : evpq__pager_next_ask(pager);
-    if (!wants_proof(pager, &next))
+    if (!wants_proof(pager))
         (void)pull_start(pager, &next, timeout_ms, true);
 }
 
@@ -216,6 +201,16 @@ static void fetch_stop(struct evpq_op *op, evpq_code why)
     evpq__pull_drop(pager);
 }
 
+/* What was proven is of a table as it was. */
+static void tell_change(struct evpq_pager *pager, struct evpq_error *error)
+{
+    if (!pager->proven || !evpq__failure_is_change(error))
+        return;
+    evpq__failure_tell_change(error);
+    evpq__proof_forget(pager->pool, &pager->walk);
+    pager->proven = pager->lease != NULL;
+}
+
 /* What the pull brought. */
 static void fetch_take(struct evpq__fetch *fetch)
 {
@@ -234,9 +229,21 @@ static void fetch_take(struct evpq__fetch *fetch)
     else
         evpq__failure_take(error, &pull->error, &pager->paged,
                            evpq__pager_head(pager, &fetch->ask));
+    tell_change(pager, error);
     if (fetch->page.result)
         pull->result = NULL; /* the page's now */
     pull_free(pull);
+}
+
+/* Its steps have what those before have left of it. */
+static void name_deadline(const struct evpq__fetch *fetch, struct evpq_error *error)
+{
+    const struct evpq_pager *pager = fetch->pager;
+    uint32_t own = evpq__pager_own_timeout(pager);
+    if (fetch->timeout_ms && fetch->timeout_ms < own)
+        evpq__failure_name_deadline(error, "walk's ", pager->walk_ms);
+    else
+        evpq__failure_name_deadline(error, "", own);
 }
 
 static void fetch_deliver(struct evpq_op *op)
@@ -244,6 +251,7 @@ static void fetch_deliver(struct evpq_op *op)
     struct evpq__fetch *fetch = of_op(op);
     struct evpq_pager *pager = fetch->pager;
     fetch_take(fetch);
+    name_deadline(fetch, &op->error);
     pager->fetch = NULL;
     bool good = op->error.code == EVPQ_OK;
     if (good)
@@ -277,24 +285,21 @@ static int fetch_pull(struct evpq__fetch *fetch)
     return pull_start(pager, &fetch->ask, fetch->timeout_ms, false);
 }
 
-static void take_facts(struct evpq_pager *pager, const struct evpq__proof_facts *facts)
-{
-    pager->proven = true;
-    pager->facts = *facts;
-}
-
 static void fetch_proven(void *user, const struct evpq__proof_facts *facts, struct evpq_error *err)
 {
     struct evpq__fetch *fetch = user;
     struct evpq_pager *pager = fetch->pager;
     fetch->proof = NULL;
     if (facts) {
-        take_facts(pager, facts);
         evpq__proof_remember(pager->pool, &pager->walk, !pager->assume_unique, pager->require_index,
                              facts);
+        if (evpq__pager_fits(pager, facts))
+            evpq__pager_know(pager, facts);
+        else
+            evpq__error_set(err, EVPQ_EINVALID, EVPQ_ROLLED_BACK, "%s", EVPQ_TOKEN_PROBLEM);
     }
     if (!evpq__op_finished(&fetch->op)) {
-        if (facts) {
+        if (pager->proven) {
             pull_again(fetch);
         } else {
             evpq__error_move(&fetch->op.error, err);
@@ -324,12 +329,9 @@ static int fetch_prove(struct evpq__fetch *fetch)
 static int fetch_begin(struct evpq__fetch *fetch)
 {
     struct evpq_pager *pager = fetch->pager;
-    struct evpq__proof_facts facts;
-    if (wants_proof(pager, &fetch->ask) &&
-        evpq__proof_recall(&facts, pager->pool, &pager->walk, !pager->assume_unique,
-                           pager->require_index))
-        take_facts(pager, &facts);
-    return wants_proof(pager, &fetch->ask) ? fetch_prove(fetch) : fetch_pull(fetch);
+    if (wants_proof(pager))
+        evpq__pager_recall(pager);
+    return wants_proof(pager) ? fetch_prove(fetch) : fetch_pull(fetch);
 }
 
 int evpq__fetch_start(evpq_op **out, struct evpq_pager *pager, const struct evpq__ask *ask,

@@ -16,6 +16,8 @@
  * a > v, whatever b is, and where a = v and b > w; where a = v and b is NULL it is not true, and
  * the branch a = v AND b IS NULL has that row when NULLs are last.
  *
+ * Where a column is never NULL there is only c > v, so that an order of one direction is one range.
+ *
  * "IS NULL" looks into a row: ROW(1, NULL) is neither NULL nor NOT NULL, and has its place among
  * the values. So where a key may be of a composite type it is "IS NOT DISTINCT FROM NULL", which no
  * index serves.
@@ -38,14 +40,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-
-size_t evpq__statement_length(const char *sql)
-{
-    size_t length = strlen(sql);
-    while (length > 0 && strchr(" \t\n\v\f\r;", sql[length - 1]))
-        length--;
-    return length;
-}
 
 /* Written twice: first only measured, then into the memory for it. */
 struct text {
@@ -210,7 +204,7 @@ static size_t plan_branches(struct branch *out, const struct page *p, const stru
             *compare = (struct branch){.equal = i, .next = BRANCH_COMPARE};
         }
         compare->compared++;
-        if (!side_nulls_first(p, side, i))
+        if (!side_nulls_first(p, side, i) && !p->keyset->keys[i].not_null)
             out[count++] = (struct branch){.equal = i, .next = BRANCH_IS_NULL};
     }
     if (side->inclusive && compare)
@@ -223,7 +217,7 @@ static size_t plan_branches(struct branch *out, const struct page *p, const stru
 /* From the start: NULLs that come first are a range of their own. */
 static size_t plan_start(struct branch *out, const struct page *p)
 {
-    if (!p->until.nulls || !nulls_first(p, 0)) {
+    if (!p->until.nulls || !nulls_first(p, 0) || p->keyset->keys[0].not_null) {
         out[0] = (struct branch){.next = BRANCH_ALL};
         return 1;
     }

@@ -6,9 +6,6 @@
 
 #include "page/order.h"
 
-/* The length of a statement without the white space and semicolons at its end. */
-size_t evpq__statement_length(const char *sql);
-
 /* A statement whose pages are wanted. */
 struct evpq__paged {
     const char *sql;

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "page/lex.h"
 #include "pg/statement.h"
 
 enum {
@@ -79,6 +80,8 @@ static const char *read_fields(struct evpq__pager_setup *setup)
     if (o->format == EVPQ_FORMAT_DEFAULT)
         o->format = EVPQ_TEXT;
     problem = mode_problem(setup);
+    if (!problem && o->mode != EVPQ_PAGES_CURSOR && evpq__statement_locks(o->sql))
+        return "a statement with FOR UPDATE or FOR SHARE may lock all its rows for one page";
     return problem ? problem : secrets_problem(o);
 }
 

@@ -297,7 +297,7 @@ static const char *parse_direction(const char **at, struct evpq__key *key)
 
 static const char *parse_key(const char **at, struct evpq__keyset *keyset, struct evpq__key *key)
 {
-    struct out out = {keyset->text, keyset->text_length, sizeof(keyset->text), false};
+    struct out out = {keyset->text, keyset->text_length, EVPQ__ORDER_TEXT, false};
     key->value_at = (uint16_t)out.length;
     const char *problem = parse_value(at, key, &out);
     if (problem)
@@ -340,6 +340,32 @@ const char *evpq__keyset_parse(struct evpq__keyset *out, const char *order_by)
         if (*at++ == '\0')
             return NULL;
     }
+}
+
+/* ---- collations ---- */
+
+const char *evpq__key_collation(const struct evpq__keyset *keyset, size_t i)
+{
+    const char *text = keyset->text + keyset->keys[i].collate_at;
+    return text[0] ? text + strlen(" COLLATE ") : text;
+}
+
+void evpq__key_pin(struct evpq__keyset *keyset, size_t i, const char *collation)
+{
+    struct out out = {keyset->pins, keyset->pins_length, sizeof(keyset->pins), false};
+    keyset->keys[i].pinned = true;
+    keyset->keys[i].pin_at = (uint16_t)out.length;
+    put_text(&out, " COLLATE ");
+    put_text(&out, collation);
+    out.to[out.length++] = '\0';
+    keyset->pins_length = out.length;
+}
+
+void evpq__keyset_reset(struct evpq__keyset *keyset)
+{
+    keyset->pins_length = 0;
+    for (size_t i = 0; i < keyset->count; i++)
+        keyset->keys[i].pinned = keyset->keys[i].not_null = false;
 }
 
 /* ---- columns ---- */

@@ -55,6 +55,7 @@ struct evpq__place *evpq__place_at(const struct evpq_pager *pager, int64_t offse
 {
     evpq_value keys[EVPQ__KEYS_MAX];
     struct evpq__position position = {.keys = keys, .before = before};
+    memcpy(position.compare, pager->facts.compare, sizeof(position.compare));
     for (size_t i = 0; i < evpq__pager_keys(pager); i++) {
         int column = columns[i];
         position.nulls[i] = PQgetisnull(pg, row, column);

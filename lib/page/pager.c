@@ -149,6 +149,7 @@ static bool pager_start(struct evpq_pager *pager, uint32_t walk_ms)
     bool holds = pager->mode == EVPQ_PAGES_CURSOR;
     if (walk_ms == 0)
         walk_ms = holds ? CURSOR_WALK_MS : EVPQ_NEVER;
+    pager->walk_ms = walk_ms;
     pager->deadline_us = evpq__loop_deadline(pager->pool->loop, walk_ms);
     if (holds)
         pager->cursor = evpq__cursor_new(pager->pool, &pager->paged, &pager->keyset, pager->params,
@@ -188,15 +189,53 @@ int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options 
 
 /* ---- asking for a page ---- */
 
+uint32_t evpq__pager_own_timeout(const struct evpq_pager *pager)
+{
+    return pager->timeout_ms ? pager->timeout_ms : pager->pool->options.query_timeout_ms;
+}
+
 bool evpq__pager_timeout(const struct evpq_pager *pager, uint32_t *timeout_ms)
 {
     *timeout_ms = pager->timeout_ms;
     if (pager->deadline_us == EVPQ__NO_DEADLINE)
         return true;
-    uint32_t own = pager->timeout_ms ? pager->timeout_ms : pager->pool->options.query_timeout_ms;
+    uint32_t own = evpq__pager_own_timeout(pager);
     int64_t left_ms = (pager->deadline_us - evpq__loop_now(pager->pool->loop)) / 1000;
     *timeout_ms = left_ms < own ? (uint32_t)left_ms : own;
     return left_ms > 0;
+}
+
+void evpq__pager_know(struct evpq_pager *pager, const struct evpq__proof_facts *facts)
+{
+    pager->proven = true;
+    pager->facts = *facts;
+    evpq__keyset_reset(&pager->keyset);
+    for (size_t i = 0; i < pager->keyset.count; i++) {
+        if (facts->collation[i])
+            evpq__key_pin(&pager->keyset, i, evpq__facts_collation(facts, i));
+        pager->keyset.keys[i].not_null = facts->not_null[i];
+    }
+}
+
+bool evpq__place_fits(const struct evpq__place *place, const struct evpq__proof_facts *facts)
+{
+    return !place || memcmp(place->position.compare, facts->compare, EVPQ__COMPARE_SIZE) == 0;
+}
+
+bool evpq__pager_fits(const struct evpq_pager *pager, const struct evpq__proof_facts *facts)
+{
+    return evpq__place_fits(pager->before, facts) && evpq__place_fits(pager->behind, facts) &&
+           evpq__place_fits(pager->until, facts);
+}
+
+void evpq__pager_recall(struct evpq_pager *pager)
+{
+    struct evpq__proof_facts facts;
+    if (pager->mode == EVPQ_PAGES_KEYSET && !pager->proven &&
+        evpq__proof_recall(&facts, pager->pool, &pager->walk, !pager->assume_unique,
+                           pager->require_index) &&
+        evpq__pager_fits(pager, &facts))
+        evpq__pager_know(pager, &facts);
 }
 
 /* Behind `count` values: those of the keys that are not NULL. */

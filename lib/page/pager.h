@@ -74,6 +74,7 @@ struct evpq_pager {
     evpq_value *params; /* of the statement; then room for those of a page */
     uint32_t page_size;
     uint32_t timeout_ms;
+    uint32_t walk_ms;
     int64_t deadline_us; /* of the walk */
     evpq_format format;
     size_t prefetch_bytes;
@@ -100,6 +101,16 @@ void evpq__pager_ref(struct evpq_pager *pager);
 void evpq__pager_unref(struct evpq_pager *pager);
 /* The time of a query: its own, or what the walk has left. False: that is nothing. */
 bool evpq__pager_timeout(const struct evpq_pager *pager, uint32_t *timeout_ms);
+/* The time of a query by itself. */
+uint32_t evpq__pager_own_timeout(const struct evpq_pager *pager);
+/* What was proven of its order; its pages compare by that from now on. */
+void evpq__pager_know(struct evpq_pager *pager, const struct evpq__proof_facts *facts);
+/* Was the place found by an order that compares like this one? NULL: yes. */
+bool evpq__place_fits(const struct evpq__place *place, const struct evpq__proof_facts *facts);
+/* Likewise of all places of the pager. */
+bool evpq__pager_fits(const struct evpq_pager *pager, const struct evpq__proof_facts *facts);
+/* Knows what the pool remembers, if it does and that fits where the pager stands. */
+void evpq__pager_recall(struct evpq_pager *pager);
 struct evpq__ask evpq__pager_next_ask(const struct evpq_pager *pager);
 struct evpq__ask evpq__pager_prev_ask(const struct evpq_pager *pager);
 /* The statement of a page, to be given to evpq__free(); NULL without memory. Its parameters are

@@ -2,7 +2,7 @@
 
 /*
  *   ACQUIRING --> SHAPE --> BEGINNING --> SETTING --> PLANNING --> JUDGING --> ENDED
- *        ^          |          only for an index       for both
+ *        ^          |          only for an index
  *        +----------+
  *        the connection was lost before anything was sent
  *
@@ -12,6 +12,7 @@
 
 #include "page/proof.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -39,14 +40,18 @@ struct evpq__proof {
     void *user;
     struct evpq__keyset shown; /* the keys as columns of their own */
     int64_t types[EVPQ__KEYS_MAX], tables[EVPQ__KEYS_MAX], attributes[EVPQ__KEYS_MAX];
-    struct evpq_result *plan;
+    struct evpq_result *shape, *plan;
     struct evpq__proof_facts facts;
 };
 
+#define SHAPE   "WITH evpq_shape AS NOT MATERIALIZED (\n"
 #define EXPLAIN "EXPLAIN (FORMAT JSON, VERBOSE, COSTS off) "
 
 /* A plan over thousands of partitions has some megabytes. */
 enum { ANSWER_BYTES = 64 << 20 };
+
+/* Types of ROW(...), and of arrays of them. */
+enum { RECORD = 2249, RECORD_ARRAY = 2287 };
 
 /* A page of so many rows when the caller does not say. */
 enum { SOME_ROWS = 100 };
@@ -72,6 +77,7 @@ static char *page_sql(const struct evpq__proof *p, uint32_t rows)
 static void proof_free(struct evpq__proof *p)
 {
     evpq_lease_release(p->lease);
+    evpq_result_free(p->shape);
     evpq_result_free(p->plan);
     evpq__free(p);
 }
@@ -107,11 +113,13 @@ static void proof_on_result(evpq_result *result, const evpq_error *err, void *us
 
 static int ask(struct evpq__proof *p, const char *sql, const evpq_value *params, size_t count)
 {
+    /* Of the keys no binary form need be known. */
+    evpq_format format = p->state == PROOF_SHAPE ? EVPQ_TEXT : EVPQ_BINARY;
     return evpq_lease_query(
         &p->op, p->lease,
         EVPQ_QUERY(sql, .params = params, .params_count = count,
                    .timeout_ms = evpq__loop_left(p->ask.pool->loop, p->ask.deadline_us),
-                   .format = EVPQ_BINARY, .max_result_bytes = ANSWER_BYTES),
+                   .format = format, .max_result_bytes = ANSWER_BYTES),
         proof_on_result, p);
 }
 
@@ -123,9 +131,31 @@ static int ask_of_page(struct evpq__proof *p, char *sql)
     return code;
 }
 
+/*
+ * The keys as columns, behind the collation of each, in one row: of no row, which has NULL for each
+ * of them. What has no collation gets one by the cast; its type tells.
+ */
+static char *shape_sql(const struct evpq__proof *p)
+{
+    char list[EVPQ__KEYS_MAX * 100], *page = page_sql(p, 0);
+    size_t length = 0;
+    for (size_t i = 1; i <= p->shown.count; i++)
+        length += (size_t)snprintf(
+            list + length, sizeof(list) - length,
+            "%s pg_catalog.pg_collation_for(s.evpq_key_%zu::pg_catalog.text), s.evpq_key_%zu",
+            i > 1 ? "," : "", i, i);
+    char *sql = page ? evpq__format(SHAPE
+                                    "%s\n) SELECT%s FROM (SELECT) AS evpq_one"
+                                    " LEFT JOIN evpq_shape AS s ON true",
+                                    page, list)
+                     : NULL;
+    evpq__free(page);
+    return sql;
+}
+
 static int ask_shape(struct evpq__proof *p)
 {
-    return ask_of_page(p, page_sql(p, 0));
+    return ask_of_page(p, shape_sql(p));
 }
 
 static int ask_begin(struct evpq__proof *p)
@@ -150,19 +180,24 @@ static int ask_plan(struct evpq__proof *p)
     return ask_of_page(p, sql);
 }
 
-/* The name behind COLLATE. */
-static const char *collation(const struct evpq__keyset *keyset, size_t i)
+/* As the order has it, or else as its value has it; "" for none. */
+static const char *collation(const struct evpq__proof *p, size_t i)
 {
-    const char *text = evpq__key_collate(keyset, i);
-    return text[0] ? text + strlen(" COLLATE ") : text;
+    const char *own = evpq__key_collation(p->ask.keyset, i);
+    evpq_text_view found;
+    if (own[0] || evpq_result_text(p->shape, 0, (uint32_t)(2 * i), &found) != EVPQ_OK)
+        return own;
+    return found.data;
 }
 
 static int ask_verdict(struct evpq__proof *p)
 {
     const struct evpq__keyset *keyset = p->ask.keyset;
-    const char *collations[EVPQ__KEYS_MAX];
-    for (size_t i = 0; i < keyset->count; i++)
-        collations[i] = collation(keyset, i);
+    const char *collations[EVPQ__KEYS_MAX], *values[EVPQ__KEYS_MAX];
+    for (size_t i = 0; i < keyset->count; i++) {
+        collations[i] = collation(p, i);
+        values[i] = evpq__key_value(keyset, i);
+    }
     evpq_text_view plan = {NULL, 0};
     if (p->plan && evpq_result_text(p->plan, 0, 0, &plan) != EVPQ_OK)
         return EVPQ_ETYPE;
@@ -170,7 +205,7 @@ static int ask_verdict(struct evpq__proof *p)
     const evpq_value params[] = {
         evpq_text_n(plan.data, plan.length),        evpq_int8_array(p->types, keyset->count),
         evpq_int8_array(p->tables, keyset->count),  evpq_int8_array(p->attributes, keyset->count),
-        evpq_text_array(collations, keyset->count),
+        evpq_text_array(collations, keyset->count), evpq_text_array(values, keyset->count),
     };
     int code = sql ? ask(p, sql, params, sizeof(params) / sizeof(*params)) : EVPQ_ENOMEM;
     evpq__free(sql);
@@ -188,13 +223,16 @@ static void set_not_understood(struct evpq_error *err)
 static void take_shape(struct evpq__proof *p, struct evpq_result *result, struct evpq_error *err)
 {
     size_t count = p->ask.keyset->count;
-    if (evpq_result_columns(result) != count + 1) {
+    if (evpq_result_columns(result) != 2 * count || evpq_result_rows(result) != 1) {
         set_not_understood(err);
         return;
     }
+    p->shape = evpq_result_keep(result);
     for (size_t i = 0; i < count; i++) {
-        int column = (int)i + 1;
+        int column = 2 * (int)i + 1;
         p->types[i] = PQftype(result->pg, column);
+        if (p->types[i] == RECORD || p->types[i] == RECORD_ARRAY)
+            evpq__verdict_set_record(err);
         p->tables[i] = PQftable(result->pg, column);
         p->attributes[i] = p->tables[i] ? PQftablecol(result->pg, column) : 0;
     }
@@ -209,32 +247,90 @@ static void take_plan(struct evpq__proof *p, struct evpq_result *result, struct 
         p->plan = evpq_result_keep(result);
 }
 
+/* Where the name behind this one begins: they are quoted, with commas between them. */
+static const char *behind_name(const char *name)
+{
+    bool quoted = false;
+    for (; *name && (quoted || *name != ','); name++)
+        quoted = quoted != (*name == '"');
+    return name;
+}
+
+static uint16_t keep_collation(struct evpq__proof_facts *facts, const char *name, size_t length)
+{
+    const char *at = facts->collations, *end = at + facts->collations_length;
+    for (; at < end; at += strlen(at) + 1)
+        if (strlen(at) == length && memcmp(at, name, length) == 0)
+            return (uint16_t)(at - facts->collations + 1);
+    memcpy(facts->collations + facts->collations_length, name, length);
+    facts->collations[facts->collations_length + length] = '\0';
+    facts->collations_length = (uint16_t)(facts->collations_length + length + 1);
+    return (uint16_t)(end - facts->collations + 1);
+}
+
+/* False: that is not understood. */
+static bool take_collations(struct evpq__proof *p, const char *names)
+{
+    struct evpq__proof_facts *facts = &p->facts;
+    facts->collations_length = 0;
+    for (size_t i = 0; i < p->ask.keyset->count; i++) {
+        const char *end = behind_name(names);
+        if (end - names >= EVPQ__COLLATION_SIZE)
+            return false;
+        facts->collation[i] = 0;
+        if (end > names)
+            facts->collation[i] = keep_collation(facts, names, (size_t)(end - names));
+        names = *end ? end + 1 : end;
+    }
+    return *names == '\0';
+}
+
+static int make_compare(struct evpq__proof_facts *facts, size_t count)
+{
+    const char *collations[EVPQ__KEYS_MAX];
+    for (size_t i = 0; i < count; i++)
+        collations[i] = evpq__facts_collation(facts, i);
+    return evpq__compare_digest(facts->compare, facts->types, collations, count) ? EVPQ_OK
+                                                                                 : EVPQ_ENOMEM;
+}
+
 static void take_verdict(struct evpq__proof *p, struct evpq_result *result, struct evpq_error *err)
 {
-    evpq_text_view why, of, composite, foreign;
-    bool sorts;
+    evpq_text_view why, of, composite, not_null, collations, foreign, moving;
+    bool sorts, indexable;
     size_t count = p->ask.keyset->count;
     int none = evpq_result_text(result, 0, EVPQ__VERDICT_OF, &of);
     int alike = evpq_result_text(result, 0, EVPQ__VERDICT_FOREIGN, &foreign);
+    int stays = evpq_result_text(result, 0, EVPQ__VERDICT_MOVES, &moving);
     if (evpq_result_text(result, 0, EVPQ__VERDICT_WHY, &why) != EVPQ_OK ||
-        (alike != EVPQ_OK && alike != EVPQ_NULL) || (none != EVPQ_OK && none != EVPQ_NULL) ||
+        (alike != EVPQ_OK && alike != EVPQ_NULL) || (stays != EVPQ_OK && stays != EVPQ_NULL) ||
+        evpq_result_bool(result, 0, EVPQ__VERDICT_INDEXABLE, &indexable) != EVPQ_OK ||
+        (none != EVPQ_OK && none != EVPQ_NULL) ||
         evpq_result_bool(result, 0, EVPQ__VERDICT_SORTS, &sorts) != EVPQ_OK ||
         evpq_result_text(result, 0, EVPQ__VERDICT_COMPOSITE, &composite) != EVPQ_OK ||
         evpq_result_bool(result, 0, EVPQ__VERDICT_ALWAYS, &p->facts.always) != EVPQ_OK ||
-        composite.length != count) {
+        evpq_result_text(result, 0, EVPQ__VERDICT_COLLATIONS, &collations) != EVPQ_OK ||
+        evpq_result_text(result, 0, EVPQ__VERDICT_NOT_NULL, &not_null) != EVPQ_OK ||
+        not_null.length != count || composite.length != count ||
+        !take_collations(p, collations.data)) {
         set_not_understood(err);
         return;
     }
     for (size_t i = 0; i < count; i++) {
         p->facts.types[i] = (uint32_t)p->types[i];
         p->facts.composite[i] = composite.data[i] == '1';
+        p->facts.not_null[i] = not_null.data[i] == '1';
     }
-    if (alike == EVPQ_OK)
+    if (make_compare(&p->facts, count) != EVPQ_OK)
+        set_code(err, EVPQ_ENOMEM);
+    else if (alike == EVPQ_OK)
         evpq__verdict_set_foreign(err, foreign.data);
+    else if (stays == EVPQ_OK)
+        evpq__verdict_set_moves(err, moving.data);
     else if (p->ask.unique && strcmp(why.data, EVPQ__VERDICT_TOTAL) != 0)
         evpq__verdict_set_partial(err, why.data, none == EVPQ_OK ? of.data : NULL);
     else if (p->ask.index && sorts)
-        evpq__verdict_set_sorts(err, p->ask.keyset);
+        evpq__verdict_set_sorts(err, p->ask.keyset, indexable);
 }
 
 /* ---- from state to state ---- */
@@ -250,11 +346,6 @@ static bool for_index(const struct evpq__proof_ask *ask)
     return ask->index;
 }
 
-static bool for_plan(const struct evpq__proof_ask *ask)
-{
-    return ask->unique || ask->index;
-}
-
 typedef void take_fn(struct evpq__proof *p, struct evpq_result *result, struct evpq_error *err);
 
 /* clang-format off */
@@ -264,10 +355,10 @@ static const struct {
     take_fn *take;    /* NULL: nothing is of interest */
     const char *head; /* in front of the page's statement; NULL: it is not in it */
 } steps[] = {
-    [PROOF_SHAPE]     = {always,    ask_shape,    take_shape,   ""},
+    [PROOF_SHAPE]     = {always,    ask_shape,    take_shape,   SHAPE},
     [PROOF_BEGINNING] = {for_index, ask_begin,    NULL,         NULL},
     [PROOF_SETTING]   = {for_index, ask_settings, NULL,         NULL},
-    [PROOF_PLANNING]  = {for_plan,  ask_plan,     take_plan,    EXPLAIN},
+    [PROOF_PLANNING]  = {always,    ask_plan,     take_plan,    EXPLAIN},
     [PROOF_JUDGING]   = {always,    ask_verdict,  take_verdict, NULL},
 };
 /* clang-format on */
@@ -279,9 +370,10 @@ static void proof_again(struct evpq__proof *p)
 {
     struct evpq_error err = {0};
     evpq_lease_release(p->lease);
+    evpq_result_free(p->shape);
     evpq_result_free(p->plan);
     p->lease = NULL;
-    p->plan = NULL;
+    p->shape = p->plan = NULL;
     p->state = PROOF_ACQUIRING;
     int code = acquire(p);
     if (code == EVPQ_OK)
@@ -382,6 +474,7 @@ int evpq__proof_start(struct evpq__proof **out, const struct evpq__proof_ask *as
     p->done = done;
     p->user = user;
     p->shown = *ask_->keyset;
+    evpq__keyset_reset(&p->shown);
     for (size_t i = 0; i < p->shown.count; i++)
         p->shown.keys[i].hidden = true;
     int code = acquire(p);
@@ -406,29 +499,32 @@ void evpq__proof_stop(struct evpq__proof *p, evpq_code why, struct evpq_error *e
 
 /* ---- what is known already ---- */
 
-/* As the pool remembers it. */
+/* As the pool remembers it: as much of the facts as there is. */
 struct remembered {
-    uint8_t unique, index;
+    uint8_t known, unique, index;
     struct evpq__proof_facts facts;
 };
-_Static_assert(sizeof(struct remembered) <= EVPQ__MEMO_VALUE, "a proof fits into a memo");
+
+static size_t remembered_size(const struct remembered *known)
+{
+    return offsetof(struct remembered, facts.collations) + known->facts.collations_length;
+}
 
 static bool recall(struct remembered *known, const struct evpq_pool *pool,
                    const unsigned char digest[EVPQ__MEMO_KEY])
 {
-    unsigned char value[EVPQ__MEMO_VALUE];
-    if (!evpq__memo_get(pool->memo, digest, value, evpq__loop_now(pool->loop)))
-        return false;
-    memcpy(known, value, sizeof(*known));
-    return true;
+    _Static_assert(sizeof(*known) >= EVPQ__MEMO_VALUE, "what a memo has fits into a proof");
+    *known = (struct remembered){0};
+    return evpq__memo_get(pool->memo, digest, (unsigned char *)known, evpq__loop_now(pool->loop)) &&
+           known->known;
 }
 
 static void remember(struct evpq_pool *pool, const unsigned char digest[EVPQ__MEMO_KEY],
                      const struct remembered *known)
 {
-    unsigned char value[EVPQ__MEMO_VALUE] = {0};
-    memcpy(value, known, sizeof(*known));
-    evpq__memo_put(&pool->memo, digest, value, evpq__loop_now(pool->loop));
+    if (remembered_size(known) <= EVPQ__MEMO_VALUE)
+        evpq__memo_put(&pool->memo, digest, (const unsigned char *)known,
+                       evpq__loop_now(pool->loop));
 }
 
 bool evpq__proof_recall(struct evpq__proof_facts *facts, struct evpq_pool *pool,
@@ -448,11 +544,18 @@ bool evpq__proof_recall(struct evpq__proof_facts *facts, struct evpq_pool *pool,
 void evpq__proof_remember(struct evpq_pool *pool, const struct evpq__walk *walk, bool unique,
                           bool index, const struct evpq__proof_facts *facts)
 {
-    struct remembered known = {.unique = unique, .index = index, .facts = *facts};
+    struct remembered known = {.known = true, .unique = unique, .index = index, .facts = *facts};
     if (pool->state != EVPQ__POOL_OPEN)
         return;
     remember(pool, walk->digest, &known);
     known.index = false;
     if (facts->always && memcmp(walk->digest, walk->statement, EVPQ__MEMO_KEY) != 0)
         remember(pool, walk->statement, &known);
+}
+
+void evpq__proof_forget(struct evpq_pool *pool, const struct evpq__walk *walk)
+{
+    static const struct remembered nothing;
+    remember(pool, walk->digest, &nothing);
+    remember(pool, walk->statement, &nothing);
 }

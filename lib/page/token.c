@@ -3,15 +3,18 @@
 /*
  * A token is base64url without padding (RFC 4648, section 5) of
  *
- *     version       1 byte: 2
+ *     version       1 byte: 3
  *     flags         1 byte: 1 before a row (else behind it), 2 signed, added
  *     columns       1 byte: of the order; 0 for offset pages
  *     secret        1 byte: its id; 0 when not signed
  *     expiry        8 bytes: seconds of the Unix time, 0 for never
  *     seal          signed: 32 bytes, HMAC-SHA256 (RFC 2104) by the secret; else the first 16 of
- * SHA-256; both of the digest of the walk, all that stands before, and the payload payload offset
- * pages: the offset, 8 bytes keyset pages: for each column its format (1 byte: 0 text, 1 binary, 2
- * NULL), type OID (4 bytes), length (4 bytes) and its bytes
+ *                   SHA-256; both of the digest of the walk, all that stands before, and
+ *                   the payload
+ *     payload       offset pages: the offset, 8 bytes
+ *                   keyset pages: how the columns are compared, 16 bytes; then for each column its
+ *                   format (1 byte: 0 text, 1 binary, 2 NULL), type OID (4 bytes), length (4 bytes)
+ *                   and its bytes
  *
  * Numbers are in network byte order. The digest of a walk is SHA-256 of
  *
@@ -19,6 +22,10 @@
  *     number of keys (8 bytes); for each: 1 byte (1 DESC, 2 NULLS FIRST, added), then length (8
  *     bytes) and bytes of its SQL and of its COLLATE
  *     number of parameters (8 bytes); for each: as a column of the payload
+ *
+ * How columns are compared is the beginning of SHA-256 of, for each, its type OID (8 bytes), then
+ * length (8 bytes) and bytes of its collation as `"schema"."name"`. The server tells it before the
+ * first page; whoever reads a token looks at it then.
  *
  * The seal binds a token to its walk and makes each of its bits count. Without a secret it is no
  * signature: who knows the statement and its parameters can make a token. So the payload is never
@@ -35,7 +42,7 @@
 #include "base/mem.h"
 #include "pg/value.h"
 
-enum { VERSION = 2, COLUMN_NULL = 2, FLAG_BEFORE = 1, FLAG_SIGNED = 2 };
+enum { VERSION = 3, COLUMN_NULL = 2, FLAG_BEFORE = 1, FLAG_SIGNED = 2 };
 
 /* Places in a token. */
 enum {
@@ -167,6 +174,20 @@ bool evpq__walk_init(struct evpq__walk *out, const char *sql, size_t sql_length,
     return hash_end(&statement, out->statement) && made;
 }
 
+bool evpq__compare_digest(unsigned char out[EVPQ__COMPARE_SIZE], const uint32_t *types,
+                          const char *const *collations, size_t count)
+{
+    unsigned char digest[32];
+    struct hash hash = hash_start();
+    for (size_t i = 0; i < count; i++) {
+        hash_number(&hash, types[i]);
+        hash_text(&hash, collations[i]);
+    }
+    bool made = hash_end(&hash, digest);
+    memcpy(out, digest, EVPQ__COMPARE_SIZE);
+    return made;
+}
+
 /* ---- seals ---- */
 
 /* Where the payload begins. */
@@ -267,7 +288,8 @@ static int put_payload(unsigned char bytes[EVPQ__TOKEN_BYTES], size_t *length,
     struct encoded *encoded = encode(position->keys, walk->columns);
     if (!encoded)
         return EVPQ_ENOMEM;
-    *length = put_columns(bytes, *length, &encoded->params);
+    memcpy(bytes + *length, position->compare, EVPQ__COMPARE_SIZE);
+    *length = put_columns(bytes, *length + EVPQ__COMPARE_SIZE, &encoded->params);
     evpq__free(encoded);
     return *length ? EVPQ_OK : EVPQ_EINVALID;
 }
@@ -308,6 +330,10 @@ static bool read_offset(struct evpq__token *token, size_t payload, size_t length
 static bool read_columns(struct evpq__token *token, size_t payload, size_t count, size_t length)
 {
     const unsigned char *at = token->bytes + payload, *end = token->bytes + length;
+    if (end - at < EVPQ__COMPARE_SIZE)
+        return false;
+    memcpy(token->position.compare, at, EVPQ__COMPARE_SIZE);
+    at += EVPQ__COMPARE_SIZE;
     for (size_t i = 0; i < count; i++) {
         if (end - at < COLUMN_HEAD_SIZE)
             return false;

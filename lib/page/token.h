@@ -9,9 +9,10 @@
 #include "page/keyset.h"
 
 enum {
-    EVPQ__FIRST_USER_TYPE = 16384,              /* OIDs below it are the server's own */
-    EVPQ__TOKEN_MAX = 4096,                     /* characters */
-    EVPQ__TOKEN_BYTES = EVPQ__TOKEN_MAX / 4 * 3 /* that they encode */
+    EVPQ__FIRST_USER_TYPE = 16384,               /* OIDs below it are the server's own */
+    EVPQ__TOKEN_MAX = 4096,                      /* characters */
+    EVPQ__TOKEN_BYTES = EVPQ__TOKEN_MAX / 4 * 3, /* that they encode */
+    EVPQ__COMPARE_SIZE = 16,                     /* bytes of a digest */
 };
 
 /* What a token is bound to, and what signs it. */
@@ -29,12 +30,18 @@ struct evpq__walk {
 bool evpq__walk_init(struct evpq__walk *out, const char *sql, size_t sql_length,
                      const struct evpq__keyset *keyset, const evpq_value *params, size_t count);
 
+/* A digest of how the keys are compared: their types, and collations as `"schema"."name"`, "" for
+ * none. False without memory. */
+bool evpq__compare_digest(unsigned char out[EVPQ__COMPARE_SIZE], const uint32_t *types,
+                          const char *const *collations, size_t count);
+
 /* Where a walk stands: behind, or before, a row with these keys; or behind so many rows. */
 struct evpq__position {
     bool before;
     evpq_value *keys;
     bool nulls[EVPQ__KEYS_MAX]; /* which of them are NULL */
     bool rows[EVPQ__KEYS_MAX];  /* which may be of a composite type */
+    unsigned char compare[EVPQ__COMPARE_SIZE];
     int64_t offset;
 };
 

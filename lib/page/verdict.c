@@ -14,6 +14,15 @@
  *
  * A plan that reads no table, and has no input but one row of constants, is total by itself.
  *
+ * A column of a table that takes no NULL has none, where nothing on the way adds rows that have
+ * NULL for all columns of a table: outer joins do, and ROLLUP.
+ *
+ * An order column whose values differ from page to page has no next page. A column of a table keeps
+ * its value; of anything else the plan tells what it is made of, views and functions in SQL
+ * included: what its nodes put out is looked through for calls of volatile functions and of the
+ * clock. Which output goes into which column it does not tell, so all of them count. Of rows of
+ * VALUES, and of functions that are called for rows, it does not tell either.
+ *
  * Names are qualified, and operators meet just the types that pg_catalog has them for: then nothing
  * that search_path names first takes their place.
  */
@@ -55,6 +64,17 @@ static const char nodes_sql[] =
     "      'Bitmap Index Scan', 'BitmapAnd', 'BitmapOr', 'Tid Scan', 'Tid Range Scan',\n"
     "      'Sample Scan', 'Subquery Scan', 'LockRows', 'Materialize', 'WindowAgg')) AS stranger,\n"
     "    coalesce(pg_catalog.bool_or(type = 'Sort'), false) AS sorts,\n"
+    "    coalesce(pg_catalog.bool_or(\n"
+    "      type IN ('Nested Loop', 'Hash Join', 'Merge Join')), false) AS joins,\n"
+    "    coalesce(pg_catalog.bool_and(CASE\n"
+    "      WHEN type IN ('Nested Loop', 'Hash Join', 'Merge Join')\n"
+    "        THEN coalesce(pg_catalog.jsonb_extract_path_text(node, 'Join Type'), '')\n"
+    "          IN ('Inner', 'Semi')\n"
+    "      ELSE type IN ('Limit', 'Sort', 'Incremental Sort', 'Gather', 'Gather Merge', 'Append',\n"
+    "        'Merge Append', 'Seq Scan', 'Index Scan', 'Index Only Scan', 'Bitmap Heap Scan',\n"
+    "        'Bitmap Index Scan', 'BitmapAnd', 'BitmapOr', 'Tid Scan', 'Tid Range Scan',\n"
+    "        'Sample Scan', 'Subquery Scan', 'LockRows', 'Materialize', 'Memoize', 'Hash',\n"
+    "        'Unique', 'WindowAgg') END), false) AS keeps,\n"
     "    coalesce(pg_catalog.bool_or(type IN ('Append', 'Merge Append')), false) AS appends,\n"
     "    pg_catalog.count(*) FILTER (WHERE type = 'Result'\n"
     "      AND coalesce(pg_catalog.jsonb_extract_path_text(node, 'One-Time Filter'), '')\n"
@@ -86,9 +106,13 @@ static const char tables_sql[] =
     "),\n"
     "keys AS (\n"
     "  SELECT n, type::pg_catalog.oid AS type, rel::pg_catalog.oid AS rel,\n"
-    "    att::pg_catalog.int2 AS att, collated\n"
+    "    att::pg_catalog.int2 AS att, value,\n"
+    "    CASE WHEN t.typcollation <> 0::pg_catalog.oid AND collated <> ''\n"
+    "      THEN pg_catalog.to_regcollation(collated)::pg_catalog.oid END AS collation\n"
     "  FROM unnest($2::pg_catalog.int8[], $3::pg_catalog.int8[], $4::pg_catalog.int8[],\n"
-    "    $5::pg_catalog.text[]) WITH ORDINALITY AS k(type, rel, att, collated, n)\n"
+    "    $5::pg_catalog.text[], $6::pg_catalog.text[])\n"
+    "    WITH ORDINALITY AS k(type, rel, att, collated, value, n)\n"
+    "  LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.type::pg_catalog.oid\n"
     "),\n";
 
 /*
@@ -137,6 +161,13 @@ static const char origins_sql[] =
     "    WHERE s.rel IS NULL OR NOT coalesce(s.rel = c.rel OR s.root = c.root, false))\n"
     "),\n";
 
+/* Of a column, pg_attribute AS a. */
+#define NOT_NULL                                                                                   \
+    "a.attnotnull AND NOT EXISTS (\n"                                                              \
+    "      SELECT FROM pg_catalog.pg_constraint AS con\n"                                          \
+    "      WHERE con.conrelid = a.attrelid AND con.contype = 'n'::pg_catalog.\"char\"\n"           \
+    "        AND NOT con.convalidated AND con.conkey[1] = a.attnum)"
+
 /*
  * Indexes over columns of the order. What is equal in the order must be equal in the index: its
  * operator class is the one that ORDER BY takes for the type, and an order's collation that is not
@@ -144,12 +175,9 @@ static const char origins_sql[] =
  */
 static const char proofs_sql[] =
     "counted AS (\n"
-    "  SELECT t.rel, a.attnum, k.type, a.attnotnull AND NOT EXISTS (\n"
-    "      SELECT FROM pg_catalog.pg_constraint AS con\n"
-    "      WHERE con.conrelid = a.attrelid AND con.contype = 'n'::pg_catalog.\"char\"\n"
-    "        AND NOT con.convalidated AND con.conkey[1] = a.attnum) AS not_null,\n"
-    "    CASE k.collated WHEN '' THEN a.attcollation\n"
-    "      ELSE pg_catalog.to_regcollation(k.collated)::pg_catalog.oid END AS collation\n"
+    "  SELECT t.rel, a.attnum, k.type, " NOT_NULL
+    " AS not_null,\n"
+    "    coalesce(k.collation, a.attcollation) AS collation\n"
     "  FROM targets AS t\n"
     "  JOIN columns AS c ON c.rel = t.origin\n"
     "  JOIN keys AS k ON k.n = c.n\n"
@@ -182,7 +210,85 @@ static const char proofs_sql[] =
     "),\n";
 
 /*
- * The row. Last in it a type whose order is not that of "<", "=" and ">": ORDER BY takes the
+ * What is called: by what the plan puts out, where an order column may come from there (n = 0), and
+ * by each expression of the order. As the server writes them: its syntax has capitals, names have
+ * not. Strings are taken out first, and names of columns where words are looked for.
+ */
+static const char calls_sql[] =
+    "texts(n, text) AS (\n"
+    "  SELECT 0, pg_catalog.regexp_replace(\n"
+    "    pg_catalog.jsonb_extract_path_text(o.text, VARIADIC '{}'::pg_catalog.text[]),\n"
+    "    '(\"(?:[^\"]|\"\")*\")|''(?:[^'']|'''')*''', '\\1', 'g')\n"
+    "  FROM pg_catalog.jsonb_path_query($1::pg_catalog.text::pg_catalog.jsonb,\n"
+    "    '$.**.Output[*]') AS o(text)\n"
+    "  WHERE (SELECT pg_catalog.count(DISTINCT n) FROM columns)\n"
+    "    <> (SELECT pg_catalog.count(*) FROM keys)\n"
+    "  UNION\n"
+    "  SELECT n, pg_catalog.regexp_replace(\n"
+    "    value, '(\"(?:[^\"]|\"\")*\")|''(?:[^'']|'''')*''', '\\1', 'g')\n"
+    "  FROM keys WHERE pg_catalog.left(value, 1) = '('\n"
+    "),\n"
+    "calls(n, schema, name) AS (\n"
+    "  SELECT DISTINCT t.n,\n"
+    "    pg_catalog.replace(pg_catalog.btrim(m.part[1], '\"'), '\"\"', '\"'),\n"
+    "    CASE WHEN t.n = 0 OR pg_catalog.left(m.part[2], 1) = '\"'\n"
+    "      THEN pg_catalog.replace(pg_catalog.btrim(m.part[2], '\"'), '\"\"', '\"')\n"
+    "      ELSE pg_catalog.lower(m.part[2]) END\n"
+    "  FROM texts AS t, pg_catalog.regexp_matches(t.text,\n"
+    "    '(?:(\"(?:[^\"]|\"\")+\"|[[:alpha:]_][[:alnum:]_$]*)\\.)?'\n"
+    "    '(\"(?:[^\"]|\"\")+\"|[[:alpha:]_][[:alnum:]_$]*)\\s*\\(', 'g') AS m(part)\n"
+    "),\n"
+    "functions AS (\n"
+    "  SELECT c.n, c.name,\n"
+    "    pg_catalog.bool_and(p.provolatile = 'v'::pg_catalog.\"char\") AS volatile,\n"
+    "    pg_catalog.bool_and(p.provolatile = 'i'::pg_catalog.\"char\") AS immutable,\n"
+    "    pg_catalog.bool_or(s.nspname = 'pg_catalog'::pg_catalog.name) AS builtin\n"
+    "  FROM calls AS c\n"
+    "  JOIN pg_catalog.pg_proc AS p ON p.proname = c.name::pg_catalog.name\n"
+    "  JOIN pg_catalog.pg_namespace AS s ON s.oid = p.pronamespace\n"
+    "  WHERE CASE WHEN c.schema IS NULL THEN pg_catalog.pg_function_is_visible(p.oid)\n"
+    "    ELSE s.nspname = c.schema::pg_catalog.name END\n"
+    "  GROUP BY c.n, c.name\n"
+    "),\n"
+    "moves(what) AS (\n"
+    "  SELECT name || '()' FROM functions\n"
+    "  WHERE n = 0 AND (volatile OR (builtin AND name IN ('now', 'transaction_timestamp',\n"
+    "    'statement_timestamp', 'txid_current', 'pg_current_xact_id', 'pg_backend_pid',\n"
+    "    'mxid_age')))\n"
+    "  UNION ALL\n"
+    "  SELECT m.part[1]\n"
+    "  FROM texts AS t, pg_catalog.regexp_matches(\n"
+    "    pg_catalog.regexp_replace(t.text, '\"(?:[^\"]|\"\")*\"', '', 'g'),\n"
+    "    '\\m(CURRENT_TIMESTAMP|CURRENT_DATE|CURRENT_TIME|LOCALTIMESTAMP|LOCALTIME)\\M', 'g')\n"
+    "    AS m(part)\n"
+    "  WHERE t.n = 0\n"
+    "  UNION ALL\n"
+    "  SELECT 'age()' FROM texts\n"
+    "  WHERE n = 0 AND text ~ '\\mage\\((?:[^,()]|\\([^()]*\\))*\\)'\n"
+    "),\n";
+
+/* Expressions that no index can have, or may not: of casts and operators it depends on the types.
+ */
+static const char mutable_sql[] =
+    "mutable(n) AS (\n"
+    "  SELECT n FROM functions WHERE n > 0 AND NOT immutable\n"
+    "  UNION ALL\n"
+    "  SELECT n FROM texts\n"
+    "  WHERE n > 0 AND pg_catalog.regexp_replace(text, '\"(?:[^\"]|\"\")*\"', '', 'g')\n"
+    "    ~* "
+    "'::|\\m(cast|current_timestamp|current_date|current_time|localtimestamp|localtime)\\M'\n"
+    "  UNION ALL\n"
+    "  SELECT t.n\n"
+    "  FROM texts AS t\n"
+    "  JOIN keys AS k ON k.n = t.n,\n"
+    "  LATERAL pg_catalog.regexp_matches(t.text, '[-+*/<>=~!@#%^&|`?]+', 'g') AS m(name)\n"
+    "  JOIN pg_catalog.pg_operator AS o ON o.oprname = m.name[1]::pg_catalog.name\n"
+    "  JOIN pg_catalog.pg_proc AS p ON p.oid = o.oprcode::pg_catalog.oid\n"
+    "  WHERE o.oprresult = k.type AND p.provolatile <> 'i'::pg_catalog.\"char\"\n"
+    "),\n";
+
+/*
+ * The row. In it a type whose order is not that of "<", "=" and ">": ORDER BY takes the
  * operators of the type's own operator class, wherever they are, while those of a page's conditions
  * are looked for along search_path, and another type's may be found, with another order.
  */
@@ -207,12 +313,12 @@ static const char verdict_sql[] =
     "    FROM targets AS t JOIN pg_catalog.pg_class AS c ON c.oid = t.rel) END,\n"
     "  sorts,\n"
     "  (SELECT pg_catalog.string_agg(CASE WHEN t.typtype = 'c'::pg_catalog.\"char\"\n"
-    "      OR t.oid = 'pg_catalog.record'::pg_catalog.regtype::pg_catalog.oid\n"
     "      THEN '1' ELSE '0' END,\n"
     "    '' ORDER BY k.n)\n"
     "   FROM keys AS k LEFT JOIN pg_catalog.pg_type AS t ON t.oid = k.type),\n"
     "  EXISTS (SELECT FROM scans)\n"
-    "    AND (appends OR NOT EXISTS (SELECT FROM scans WHERE root IS NOT NULL)),\n"
+    "    AND (appends OR NOT EXISTS (SELECT FROM scans WHERE root IS NOT NULL))\n"
+    "    AND NOT joins,\n"
     "  (SELECT pg_catalog.min(pg_catalog.format_type(k.type, NULL))\n"
     "   FROM keys AS k\n"
     "   JOIN pg_catalog.pg_opclass AS op ON op.opcdefault AND op.opcintype = k.type\n"
@@ -223,13 +329,32 @@ static const char verdict_sql[] =
     "   JOIN pg_catalog.pg_operator AS o ON o.oid = a.amopopr\n"
     "   WHERE a.amopstrategy <> 2 AND a.amopstrategy <> 4\n"
     "     AND NOT (pg_catalog.pg_operator_is_visible(o.oid) AND o.oprname = CASE a.amopstrategy\n"
-    "       WHEN 1 THEN '<'::pg_catalog.name WHEN 3 THEN '=' ELSE '>' END))\n"
+    "       WHEN 1 THEN '<'::pg_catalog.name WHEN 3 THEN '=' ELSE '>' END)),\n"
+    "  (SELECT pg_catalog.min(what) FROM moves),\n"
+    "  NOT EXISTS (SELECT FROM mutable),\n"
+    "  (SELECT pg_catalog.string_agg(coalesce(\n"
+    "      '\"' || pg_catalog.replace(s.nspname::pg_catalog.text, '\"', '\"\"') || '\".\"'\n"
+    "      || pg_catalog.replace(co.collname::pg_catalog.text, '\"', '\"\"') || '\"', ''),\n"
+    "    ',' ORDER BY k.n)\n"
+    "   FROM keys AS k\n"
+    "   LEFT JOIN pg_catalog.pg_collation AS co ON co.oid = k.collation\n"
+    "   LEFT JOIN pg_catalog.pg_namespace AS s ON s.oid = co.collnamespace),\n"
+    "  (SELECT pg_catalog.string_agg(CASE WHEN keeps AND EXISTS (\n"
+    "      SELECT FROM columns AS c\n"
+    "      JOIN pg_catalog.pg_class AS t ON t.oid = c.rel AND NOT (t.relhassubclass\n"
+    "        AND t.relkind <> 'p'::pg_catalog.\"char\")\n"
+    "      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.rel AND a.attname = c.attname\n"
+    "      JOIN scans AS s ON s.rel = c.rel OR s.root = c.root\n"
+    "      WHERE c.n = k.n AND " NOT_NULL
+    ") THEN '1' ELSE '0' END, '' ORDER BY k.n)\n"
+    "   FROM keys AS k)\n"
     "FROM verdict, plan\n";
 
 /* In pieces: C promises strings of 4,095 bytes. */
 char *evpq__verdict_sql(void)
 {
-    return evpq__format("%s%s%s%s%s", nodes_sql, tables_sql, origins_sql, proofs_sql, verdict_sql);
+    return evpq__format("%s%s%s%s%s%s%s", nodes_sql, tables_sql, origins_sql, proofs_sql, calls_sql,
+                        mutable_sql, verdict_sql);
 }
 
 /* What a node says about where rows come from. */
@@ -305,19 +430,54 @@ void evpq__verdict_set_foreign(struct evpq_error *err, const char *type)
                            });
 }
 
-void evpq__verdict_set_sorts(struct evpq_error *err, const struct evpq__keyset *keyset)
+void evpq__verdict_set_record(struct evpq_error *err)
 {
-    char hint[EVPQ__ORDER_TEXT + EVPQ__KEYS_MAX * 32];
-    size_t length = (size_t)snprintf(hint, sizeof(hint), "create an index on (");
+    evpq__error_set_report(
+        err, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
+        &(struct evpq__server_report){
+            .message = "an order column is a ROW(...) without a type of its own: the server takes "
+                       "no such value back as the start of a page",
+            .hint = "order by its columns one by one, or cast it to a composite type",
+        });
+}
+
+void evpq__verdict_set_moves(struct evpq_error *err, const char *what)
+{
+    char message[256];
+    snprintf(message, sizeof(message),
+             "values of the order change from page to page: they are made with %s", what);
+    evpq__error_set_report(
+        err, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
+        &(struct evpq__server_report){
+            .message = message,
+            .hint = "order by columns of tables, for example by created_at DESC instead of now() - "
+                    "created_at; a function that keeps its result can be declared STABLE",
+        });
+}
+
+/* For an index with these columns. */
+static void put_index_hint(char *hint, size_t capacity, const struct evpq__keyset *keyset)
+{
+    size_t length = (size_t)snprintf(hint, capacity, "create an index on (");
     for (size_t i = 0; i < keyset->count; i++) {
         const struct evpq__key *key = &keyset->keys[i];
         const char *nulls = key->nulls_first ? " NULLS FIRST" : " NULLS LAST";
-        length += (size_t)snprintf(hint + length, sizeof(hint) - length, "%s%s%s%s%s",
-                                   i ? ", " : "", evpq__key_value(keyset, i),
-                                   evpq__key_collate(keyset, i), key->descending ? " DESC" : "",
+        length += (size_t)snprintf(hint + length, capacity - length, "%s%s%s%s%s", i ? ", " : "",
+                                   evpq__key_value(keyset, i), evpq__key_collate(keyset, i),
+                                   key->descending ? " DESC" : "",
                                    key->nulls_first == key->descending ? "" : nulls);
     }
-    snprintf(hint + length, sizeof(hint) - length, ")");
+    snprintf(hint + length, capacity - length, ")");
+}
+
+void evpq__verdict_set_sorts(struct evpq_error *err, const struct evpq__keyset *keyset,
+                             bool indexable)
+{
+    char hint[EVPQ__ORDER_TEXT + EVPQ__KEYS_MAX * 32] =
+        "order by columns that an index has: an expression of the order may not be immutable, and "
+        "then no index can have it";
+    if (indexable)
+        put_index_hint(hint, sizeof(hint), keyset);
     evpq__error_set_report(err, EVPQ_EINVALID, EVPQ_ROLLED_BACK,
                            &(struct evpq__server_report){
                                .message = "no index serves this order",

@@ -10,9 +10,9 @@
 
 /*
  * A statement of one row, to be given to evpq__free(); NULL without memory. Its parameters: the
- * plan of a page as EXPLAIN (FORMAT JSON, VERBOSE) writes it, text, or NULL; and of the keys four
+ * plan of a page as EXPLAIN (FORMAT JSON, VERBOSE) writes it, text, or NULL; and of the keys five
  * arrays: type, table and column as the server describes a result (bigint; 0: no column of a
- * table), and collation (text, quoted; "": that of the column).
+ * table), collation (text, quoted; "": not known), and the SQL of its value.
  */
 char *evpq__verdict_sql(void);
 
@@ -25,8 +25,12 @@ enum {
     /* boolean: a total order is total for any parameters. The plan of others may have less in it,
      * where they make a condition false, or another partition; it has no other tables. */
     EVPQ__VERDICT_ALWAYS,
-    EVPQ__VERDICT_FOREIGN, /* text: a type that a page would not compare as ORDER BY does, or NULL
-                            */
+    EVPQ__VERDICT_FOREIGN,   /* text: a type that a page would not compare as ORDER BY does, or NULL
+                              */
+    EVPQ__VERDICT_MOVES,     /* text: what changes the values of a key from page to page, or NULL */
+    EVPQ__VERDICT_INDEXABLE, /* boolean: an index can have all expressions of the order */
+    EVPQ__VERDICT_COLLATIONS, /* text: of the keys, `"schema"."name"` or nothing, with commas */
+    EVPQ__VERDICT_NOT_NULL,   /* text: a digit for each key, 1: it is never NULL */
     EVPQ__VERDICT_COLUMNS
 };
 
@@ -36,7 +40,12 @@ enum {
 void evpq__verdict_set_partial(struct evpq_error *err, const char *why, const char *of);
 /* Sets the error of a key that a page would not compare as ORDER BY does. */
 void evpq__verdict_set_foreign(struct evpq_error *err, const char *type);
+/* Sets the error of a key whose values the server gives and does not take. */
+void evpq__verdict_set_record(struct evpq_error *err);
+/* Sets the error of a key whose values change from page to page. */
+void evpq__verdict_set_moves(struct evpq_error *err, const char *what);
 /* Sets the error of an order that no index serves. */
-void evpq__verdict_set_sorts(struct evpq_error *err, const struct evpq__keyset *keyset);
+void evpq__verdict_set_sorts(struct evpq_error *err, const struct evpq__keyset *keyset,
+                             bool indexable);
 
 #endif /* EVPQ_LIB_PAGE_VERDICT_H */

@@ -330,12 +330,21 @@ static void open_first(struct evpq_scan *scan)
         fail_with(scan, (evpq_code)code);
 }
 
+/* Do all ranges stand where this order has them? */
+static bool fits(const struct evpq_scan *scan, const struct evpq__proof_facts *facts)
+{
+    for (uint32_t i = 0; i < scan->range_count; i++)
+        if (!evpq__place_fits(scan->ranges[i].stand, facts) ||
+            !evpq__place_fits(scan->ranges[i].until, facts))
+            return false;
+    return true;
+}
+
 static void take_facts(struct evpq_scan *scan, const struct evpq__proof_facts *facts)
 {
-    for (uint32_t i = 0; i < scan->worker_count; i++) {
-        scan->workers[i].pager->proven = true;
-        scan->workers[i].pager->facts = *facts;
-    }
+    evpq__pager_know(scan->front, facts);
+    for (uint32_t i = 0; i < scan->worker_count; i++)
+        evpq__pager_know(scan->workers[i].pager, facts);
 }
 
 static void on_proven(void *user, const struct evpq__proof_facts *facts, struct evpq_error *err)
@@ -345,7 +354,9 @@ static void on_proven(void *user, const struct evpq__proof_facts *facts, struct 
     if (facts)
         evpq__proof_remember(scan->pool, &scan->front->walk, !scan->front->assume_unique, false,
                              facts);
-    if (!is_over(scan) && facts) {
+    if (facts && !fits(scan, facts))
+        evpq__error_set(err, EVPQ_EINVALID, EVPQ_ROLLED_BACK, "%s", EVPQ_TOKEN_PROBLEM);
+    if (!is_over(scan) && err->code == EVPQ_OK) {
         take_facts(scan, facts);
         open_first(scan);
     } else if (!is_over(scan)) {
@@ -358,7 +369,8 @@ void evpq__workers_start(struct evpq_scan *scan)
 {
     struct evpq_pager *front = scan->front;
     struct evpq__proof_facts facts;
-    if (evpq__proof_recall(&facts, scan->pool, &front->walk, !front->assume_unique, false)) {
+    if (evpq__proof_recall(&facts, scan->pool, &front->walk, !front->assume_unique, false) &&
+        fits(scan, &facts)) {
         take_facts(scan, &facts);
         open_first(scan);
         return;

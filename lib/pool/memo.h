@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 enum {
-    EVPQ__MEMO_KEY = 32,   /* bytes of a digest, as of SHA-256 */
-    EVPQ__MEMO_VALUE = 48, /* bytes */
+    EVPQ__MEMO_KEY = 32,    /* bytes of a digest, as of SHA-256 */
+    EVPQ__MEMO_VALUE = 160, /* bytes */
     EVPQ__MEMO_ENTRIES = 256,
     EVPQ__MEMO_LIFE_US = 60 * 1000 * 1000,
 };

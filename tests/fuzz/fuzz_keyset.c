@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "fuzz.h"
 #include "page/keyset.h"
+#include "page/lex.h"
 
 static const char statement[] = "SELECT 1";
 

@@ -62,9 +62,16 @@ static const struct {
     {"TABLE evpq_bad ; ;", "id", EVPQ_OK, "", 4},
     {"TABLE evpq_bad -- all", "id", EVPQ_OK, "", 4},
     {"TABLE evpq_bad /* ; */", "id", EVPQ_OK, "", 4},
-    {"SELECT * FROM evpq_bad FOR UPDATE", "id", EVPQ_OK, "", 4},
+    {"TABLE evpq_bad; -- done", "id", EVPQ_OK, "", 4},
+    {"TABLE evpq_bad ;/* d */ ;", NULL, EVPQ_OK, "", 4},
     {"SELECT * FROM evpq_bad ORDER BY t DESC LIMIT 3", "id", EVPQ_OK, "", 3},
     {"SELECT FROM evpq_bad", NULL, EVPQ_OK, "", 4},
+    {"TABLE evpq_bad", "ROW(n, id)", EVPQ_EINVALID, "", 0},
+    {"TABLE evpq_bad", "(n, id) DESC", EVPQ_EINVALID, "", 0},
+    {"SELECT id, ARRAY[ROW(n, id)] AS a FROM evpq_bad", "a", EVPQ_EINVALID, "", 0},
+    {"TABLE evpq_bad", "random(), id", EVPQ_EINVALID, "", 0},
+    {"SELECT id, random() AS r FROM evpq_bad", "r, id", EVPQ_EINVALID, "", 0},
+    {"TABLE evpq_bad", "now() - '2020-01-01', id", EVPQ_EINVALID, "", 0},
 };
 
 /* With the catalogs asked, and without: never rows that are not right, and nothing is written. */
@@ -139,6 +146,7 @@ static void check_change(struct live *live, size_t i, size_t prefetch_bytes)
                 strcmp(step.sqlstate, changes[i].sqlstate) != 0)
                 fail_msg("%s: %s %s %s", changes[i].change, evpq_code_name(step.code),
                          step.sqlstate, step.message);
+            assert_non_null(strstr(step.message, "has been altered: "));
             failed = true;
             if (changes[i].back)
                 break;
@@ -173,6 +181,109 @@ static void a_table_altered_between_two_pages_is_paged_on_or_says_why(void **sta
         for (size_t ahead = 0; ahead < 2; ahead++)
             check_change(&live, i, ahead << 20);
     live_close(&live);
+}
+
+/* ---- a collation that changes ---- */
+
+/* Texts that "C" and a language put in other orders; the collation is the other one from page to
+ * page. */
+static const char *const words[] = {"a", "B", "c", "D", "e", "F", "g", "H"};
+
+static void make_words(void)
+{
+    oracle_run("DROP TABLE IF EXISTS evpq_words");
+    oracle_run("CREATE TABLE evpq_words (t text COLLATE \"C\" PRIMARY KEY)");
+    oracle_run(
+        "INSERT INTO evpq_words SELECT unnest(ARRAY['a', 'B', 'c', 'D', 'e', 'F', 'g', 'H'])");
+}
+
+static void compare_words_by(const char *collation)
+{
+    char sql[128];
+    snprintf(sql, sizeof(sql), "ALTER TABLE evpq_words ALTER t TYPE text COLLATE \"%s\"",
+             collation);
+    oracle_run(sql);
+}
+
+static const char *const word_orders[] = {"t", "lower(t) DESC, t", "(t || 'x')", "t COLLATE \"C\""};
+
+static void a_collation_altered_between_two_pages_loses_no_row(void **state)
+{
+    (void)state;
+    struct live live;
+    if (oracle_run("SELECT count(*) FROM pg_collation WHERE collname = 'und-x-icu'") == 0)
+        skip();
+    for (size_t i = 0; i < COUNT(word_orders); i++) {
+        struct step step = {0};
+        unsigned seen = 0, rows = 0;
+        live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+        make_words();
+        evpq_pager *pager =
+            opened(&live, EVPQ_PAGER_OPTIONS(.sql = "TABLE evpq_words", .order_by = word_orders[i],
+                                             .page_size = 2, .assume_unique = true));
+        do {
+            next_good(&live, pager, &step);
+            for (uint32_t row = 0; row < step.rows; row++, rows++) {
+                evpq_text_view text;
+                assert_int_equal(evpq_result_text(step.result, row, 0, &text), EVPQ_OK);
+                for (size_t w = 0; w < COUNT(words); w++)
+                    seen |= (unsigned)(strcmp(text.data, words[w]) == 0) << w;
+            }
+            compare_words_by(rows % 4 ? "und-x-icu" : "C");
+        } while (step.has_next);
+        if (seen != (1 << COUNT(words)) - 1 || rows != COUNT(words))
+            fail_msg("%s: %u rows, %x", word_orders[i], rows, seen);
+        evpq_pager_close(pager);
+        step_clear(&step);
+        live_close(&live);
+    }
+}
+
+static void next_resumed(struct live *live, const char *order, const char *after, const char *until,
+                         struct step *step)
+{
+    evpq_pager *pager = opened(
+        live, EVPQ_PAGER_OPTIONS(.sql = "TABLE evpq_words", .order_by = order, .page_size = 2,
+                                 .assume_unique = true, .after = after, .until = until));
+    next(live, pager, step);
+    evpq_pager_close(pager);
+}
+
+static void a_token_is_bound_to_how_its_columns_are_compared(void **state)
+{
+    (void)state;
+    struct live live;
+    if (oracle_run("SELECT count(*) FROM pg_collation WHERE collname = 'und-x-icu'") == 0)
+        skip();
+    static const char *const alters[] = {"ALTER t TYPE text COLLATE \"und-x-icu\"",
+                                         "ALTER t TYPE varchar(9) COLLATE \"C\"", NULL};
+    for (size_t i = 0; i < COUNT(word_orders); i++) {
+        for (size_t change = 0; change < COUNT(alters); change++) {
+            struct step step = {0};
+            char token[4097], sql[128];
+            make_words();
+            live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+            next_resumed(&live, word_orders[i], NULL, NULL, &step);
+            strcpy(token, step.token);
+            snprintf(sql, sizeof(sql), "ALTER TABLE evpq_words %s", alters[change]);
+            if (alters[change])
+                oracle_run(sql);
+            live_close(&live);
+            live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1)); /* as another process */
+            bool valid = !alters[change] || (change == 0 && i == 3) || (change == 1 && i == 2);
+            for (int until = 0; until < 2; until++) {
+                next_resumed(&live, word_orders[i], until ? NULL : token, until ? token : NULL,
+                             &step);
+                if (step.code != (valid ? EVPQ_OK : EVPQ_EINVALID) ||
+                    (!valid && strcmp(step.message, EVPQ_TOKEN_PROBLEM) != 0))
+                    fail_msg("%s, %s: %s %s", word_orders[i], sql, evpq_code_name(step.code),
+                             step.message);
+            }
+            step_clear(&step);
+            live_close(&live);
+        }
+    }
+    oracle_run("DROP TABLE evpq_words");
 }
 
 /* ---- tokens ---- */
@@ -287,6 +398,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(what_cannot_be_paged_says_why, make_bad),
         cmocka_unit_test(a_table_altered_between_two_pages_is_paged_on_or_says_why),
+        cmocka_unit_test(a_collation_altered_between_two_pages_loses_no_row),
+        cmocka_unit_test(a_token_is_bound_to_how_its_columns_are_compared),
         cmocka_unit_test_setup(a_token_of_another_walk_has_one_text, make_bad),
     };
     return cmocka_run_group_tests(tests, NULL, drop_bad);

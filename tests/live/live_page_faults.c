@@ -122,8 +122,7 @@ static void an_order_column_that_is_not_there_is_refused(void **state)
                                              .assume_unique = true));
     next(&live, pager, &step);
     assert_int_equal(step.code, EVPQ_EINVALID);
-    assert_string_equal(step.message,
-                        "order column \"evpq_page\" is not a column of the statement");
+    assert_non_null(strstr(step.message, "an order column is a ROW"));
     evpq_pager_close(pager);
     step_clear(&step);
     live_close(&live);

@@ -313,9 +313,12 @@ static void check_cursor(struct live *live, struct question *q)
 
 /* ---- all of it ---- */
 
-static void check_table(struct live *live)
+/* In a pool of its own: another table of the same name is nothing that one expects. */
+static void check_table(void)
 {
+    struct live pool, *live = &pool;
     struct table table = make_table();
+    live_open(live, EVPQ_POOL_OPTIONS(.max_size = 2));
     for (int i = 0; i < 3; i++) {
         struct question q;
         make_question(&q, &table);
@@ -325,26 +328,23 @@ static void check_table(struct live *live)
         if (one_in(3))
             q.options.mode = EVPQ_PAGES_OFFSET;
         check_moves(live, &q);
-        if (!strstr(q.options.sql, "FOR SHARE")) /* its transaction is read-only */
-            check_cursor(live, &q);
+        check_cursor(live, &q);
         PQclear(q.expected);
     }
+    live_close(live);
 }
 
 static void pages_are_what_the_server_orders(void **state)
 {
     (void)state;
-    struct live live;
-    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 2));
     start_chance();
     int tables = live_scaled(80);
     for (int i = 0; i < tables; i++)
-        check_table(&live);
+        check_table();
     print_message(
         "figure: %d tables, %d walks from end to end, %d ranges, %d moves to and fro, "
         "%d pages of walks and ranges\n",
         tables, figures.walks, figures.ranges, figures.moves, figures.pages);
-    live_close(&live);
 }
 
 /* VALUES has column1, column2, ...; nothing of it is in the catalogs. */

@@ -288,6 +288,61 @@ static void what_a_search_path_puts_first_changes_nothing(void **state)
     aside_int8("DROP TABLE evpq_proof.pg_index");
 }
 
+static void an_order_whose_values_change_from_page_to_page_is_refused(void **state)
+{
+    (void)state;
+    struct live live;
+    static const struct order orders[] = {
+        {"TABLE evpq_proof.log", "now() - ts, ts, id", "made with now()"},
+        {"TABLE evpq_proof.log", "random(), ts, id", "made with random()"},
+        {"TABLE evpq_proof.log", "clock_timestamp() - ts, ts, id", "made with clock_timestamp()"},
+        {"TABLE evpq_proof.log", "pg_catalog . now ( ) - ts, ts, id", "made with now()"},
+        {"TABLE evpq_proof.log", "(current_date - ts), ts, id", "made with CURRENT_DATE"},
+        {"TABLE evpq_proof.log", "(localtimestamp - ts), ts, id", "made with LOCALTIMESTAMP"},
+        {"TABLE evpq_proof.log", "age(ts), ts, id", "made with CURRENT_DATE"},
+        {"SELECT age(xmin) AS a, id FROM evpq_proof.t", "a, id", "made with age()"},
+        {"SELECT id, random() AS r FROM evpq_proof.t", "r, id", "made with random()"},
+        {"SELECT id, (SELECT random()) AS r FROM evpq_proof.t", "r, id", "made with random()"},
+        {"SELECT id, coalesce(NULL, 1 - random()) AS r FROM evpq_proof.t", "r, id",
+         "with random()"},
+        {"SELECT s.* FROM (SELECT id, now() AS r FROM evpq_proof.t) AS s", "r, id", "with now()"},
+        {"SELECT id, evpq_proof.\"Moves (\"() AS r FROM evpq_proof.t", "r, id", "with Moves (()"},
+        {"TABLE evpq_proof.ages", "age, id", "made with now()"},
+        {"SELECT age AS a, id FROM evpq_proof.ages", "id, a", "made with now()"},
+        /* A column of a table stays. */
+        {"SELECT id, random() AS r FROM evpq_proof.t", "id", NULL},
+        {"TABLE evpq_proof.ages", "id", NULL},
+        {"SELECT * FROM evpq_proof.log WHERE ts > now() - interval '1 day'", "ts, id", NULL},
+        {"SELECT id, lower(name) AS l, now() AS n FROM evpq_proof.t WHERE now() > '2020-01-01'",
+         "l, id", NULL},
+        {"SELECT id, age('2020-01-02'::timestamp, '2020-01-01'::timestamp) AS a FROM evpq_proof.t",
+         "a, id", NULL},
+        {"SELECT id, name || 'now() random() it''s now()' AS l FROM evpq_proof.t", "l, id", NULL},
+        {"SELECT id, lower(\"CURRENT_DATE\") AS l FROM (SELECT id, name AS \"CURRENT_DATE\" FROM "
+         "evpq_proof.t LIMIT 9) AS s",
+         "l, id", NULL},
+        {"TABLE evpq_proof.t", "evpq_proof.stays(name), id", NULL},
+    };
+    aside_int8(
+        "CREATE FUNCTION evpq_proof.\"Moves (\"() RETURNS int4 LANGUAGE sql VOLATILE AS "
+        "'SELECT 1 FROM pg_sleep(0)'");
+    aside_int8(
+        "CREATE FUNCTION evpq_proof.stays(text) RETURNS text LANGUAGE plpgsql STABLE AS "
+        "'BEGIN RETURN $1; END'");
+    aside_int8("CREATE VIEW evpq_proof.ages AS SELECT id, now() - ts AS age FROM evpq_proof.empty");
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    for (int unique = 0; unique < 2; unique++) {
+        struct question q = {0};
+        for (size_t i = 0; i < COUNT(orders); i++) {
+            fill(&q, &live, orders[i].sql, orders[i].order_by);
+            q.ask.unique = unique;
+            check(&live, &q, orders[i].refused);
+        }
+    }
+    live_close(&live);
+    aside_int8("DROP VIEW evpq_proof.ages");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,6 +355,7 @@ int main(void)
         cmocka_unit_test(an_index_of_another_operator_class_is_no_key),
         cmocka_unit_test(a_temporary_table_is_proven_on_its_own_connection),
         cmocka_unit_test(what_a_search_path_puts_first_changes_nothing),
+        cmocka_unit_test(an_order_whose_values_change_from_page_to_page_is_refused),
     };
     return cmocka_run_group_tests(tests, make_schema, drop_schema);
 }

@@ -170,6 +170,33 @@ static void a_walk_has_a_deadline_of_its_own(void **state)
     live_close(&live);
 }
 
+static void a_deadline_that_passed_is_the_one_that_was_set(void **state)
+{
+    (void)state;
+    struct live live;
+    struct step step = {0};
+    make_rows(5);
+    uint32_t timeout_ms = (uint32_t)(400 * live_slow());
+    for (int walk = 0; walk < 2; walk++) {
+        char expected[100];
+        live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+        evpq_pager *pager =
+            opened(&live, EVPQ_PAGER_OPTIONS(.sql = "SELECT id, pg_sleep(30) FROM evpq_page_rows",
+                                             .order_by = "id", .page_size = 1,
+                                             .timeout_ms = walk ? 0 : timeout_ms,
+                                             .walk_timeout_ms = walk ? timeout_ms : 0));
+        next(&live, pager, &step); /* behind the proof, which takes its part of it */
+        assert_int_equal(step.code, EVPQ_ETIMEOUT);
+        snprintf(expected, sizeof(expected), "the %sdeadline of %u ms passed",
+                 walk ? "walk's " : "", timeout_ms);
+        if (!strstr(step.message, expected))
+            fail_msg("%s, not %s", step.message, expected);
+        evpq_pager_close(pager);
+        step_clear(&step);
+        live_close(&live);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +205,7 @@ int main(void)
         cmocka_unit_test(a_token_is_of_one_direction),
         cmocka_unit_test(hidden_columns_stay_hidden),
         cmocka_unit_test(a_walk_has_a_deadline_of_its_own),
+        cmocka_unit_test(a_deadline_that_passed_is_the_one_that_was_set),
     };
     return cmocka_run_group_tests(tests, NULL, drop_rows);
 }

@@ -567,6 +567,13 @@ static void an_order_that_may_not_be_total_is_refused(void **state)
     while (step.code == EVPQ_OK && step.rows > 0);
     assert_int_equal(step.code, EVPQ_EINVALID);
     evpq_scan_close(scan);
+
+    options.order_by = "random(), id";
+    scan = scan_opened(&live, &options);
+    scan_next(&live, scan, &step);
+    assert_int_equal(step.code, EVPQ_EINVALID);
+    assert_non_null(strstr(step.message, "change from page to page"));
+    evpq_scan_close(scan);
     step_clear(&step);
     check_back(&live);
     live_close(&live);

@@ -129,7 +129,7 @@ static bool oracle_has_icu;
 static inline int drop_types(void **state)
 {
     (void)state;
-    oracle_run("DROP TABLE IF EXISTS evpq_oracle");
+    oracle_run("DROP TABLE IF EXISTS evpq_oracle CASCADE");
     oracle_run("DROP TYPE IF EXISTS evpq_mood, evpq_pair");
     oracle_run("DROP DOMAIN IF EXISTS evpq_even");
     oracle_run("DROP COLLATION IF EXISTS evpq_nocase");
@@ -210,7 +210,8 @@ static inline struct table make_table(void)
 {
     static const unsigned nulls[] = {0, 2, 2, 9};
     struct table table = {.rows = below(ORACLE_ROWS), .keyed = below(2)};
-    char sql[1024] = "DROP TABLE IF EXISTS evpq_oracle; CREATE UNLOGGED TABLE evpq_oracle (id int8";
+    char sql[1024] =
+        "DROP TABLE IF EXISTS evpq_oracle CASCADE; CREATE UNLOGGED TABLE evpq_oracle (id int8";
     size_t length = strlen(sql);
     for (int i = 0; i < ORACLE_COLUMNS; i++) {
         do
@@ -218,11 +219,15 @@ static inline struct table make_table(void)
         while (table.kind[i]->needs == NEEDS_ICU && !oracle_has_icu);
         table.values[i] = one_in(6) ? 1 : count_values(table.kind[i]->values);
         table.nulls[i] = nulls[below(4)];
-        length += (size_t)snprintf(sql + length, sizeof(sql) - length, ", c%d %s", i,
-                                   table.kind[i]->type);
+        length += (size_t)snprintf(sql + length, sizeof(sql) - length, ", c%d %s%s", i,
+                                   table.kind[i]->type,
+                                   table.nulls[i] == 0 && one_in(2) ? " NOT NULL" : "");
     }
     snprintf(sql + length, sizeof(sql) - length, "%s)", table.keyed ? ", PRIMARY KEY (id)" : "");
     oracle_run(sql);
+    oracle_run(
+        "CREATE VIEW evpq_outer AS SELECT a.id, a.c0, b.c1, b.c2 FROM evpq_oracle AS a LEFT JOIN "
+        "evpq_oracle AS b ON b.id = a.id AND b.id % 2 = 0");
     fill_table(&table);
     return table;
 }
@@ -294,7 +299,8 @@ static const struct statement {
      false},
     {"SELECT id, c0, c1, c2, count(*) FROM evpq_oracle GROUP BY id, c0, c1, c2", NULL, false},
     {"SELECT *, row_number() OVER (ORDER BY id) AS n FROM evpq_oracle", NULL, false},
-    {"SELECT * FROM evpq_oracle FOR SHARE", NULL, false},
+    {"TABLE evpq_outer", NULL, false},
+    {"SELECT a.* FROM (VALUES (1), (2)) AS v(i) LEFT JOIN evpq_oracle AS a ON i > 1", NULL, false},
 };
 enum { STATEMENTS = sizeof(statements) / sizeof(statements[0]) };
 

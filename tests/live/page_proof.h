@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "page/lex.h"
 #include "page/proof.h"
 #include "support/live.h"
 

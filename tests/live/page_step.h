@@ -86,13 +86,15 @@ static inline evpq_pager *opened(struct live *live, const evpq_pager_options *op
     return pager;
 }
 
-/* A bigint of a result in either format. */
+/* A bigint of a result in either format; 0 for NULL. */
 static inline int64_t int8_at(const evpq_result *result, uint32_t row, const char *name)
 {
     int column = evpq_result_column_index(result, name);
     assert_true(column >= 0);
     int64_t value = 0;
     evpq_text_view text;
+    if (evpq_result_is_null(result, row, (uint32_t)column))
+        return 0;
     if (evpq_result_format(result) == EVPQ_BINARY)
         assert_int_equal(evpq_result_int8(result, row, (uint32_t)column, &value), EVPQ_OK);
     else if (evpq_result_text(result, row, (uint32_t)column, &text) == EVPQ_OK)

@@ -9,7 +9,7 @@
 
 #include <evpq/pager.h>
 
-#include "pool/pool.h"
+#include "page/pager.h"
 
 /* A query, from the moment it is asked until it is answered or stopped. */
 struct fake_query {
@@ -52,5 +52,14 @@ void fake_lease_granted(void);
 void fake_lease_refused(evpq_code code);
 /* The pool closes: all are taken away, as by the true one. */
 void fake_leases_taken(void);
+
+/* A pager whose order was proven before. */
+static inline int fake_pager_open(evpq_pager **out, const evpq_pager_options *options)
+{
+    int code = evpq_pager_open(out, &fake_pool, options);
+    if (code == EVPQ_OK)
+        (*out)->proven = true;
+    return code;
+}
 
 #endif /* EVPQ_TESTS_FAKE_POOL_H */

@@ -56,21 +56,34 @@ static PGresult *ids(int from, int to)
     return pg;
 }
 
-/* The key as a column of its own, behind one that nobody looks at. */
+/* The key of no row, behind its collation. */
 static PGresult *shape(void)
 {
-    static char none[] = "none", key[] = "key";
-    PGresAttDesc attributes[] = {{.name = none, .typid = EVPQ__OID_TEXT, .typlen = -1, .format = 1},
-                                 {.name = key, .typid = EVPQ__OID_TEXT, .typlen = -1, .format = 1}};
+    static char collation[] = "collation", key[] = "key";
+    PGresAttDesc attributes[] = {{.name = collation, .typid = EVPQ__OID_TEXT, .typlen = -1},
+                                 {.name = key, .typid = EVPQ__OID_TEXT, .typlen = -1}};
     PGresult *pg = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
     assert_int_equal(PQsetResultAttrs(pg, 2, attributes), 1);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(PQsetvalue(pg, 0, i, NULL, -1), 1);
+    return pg;
+}
+
+static PGresult *plan(void)
+{
+    static char title[] = "QUERY PLAN", none[] = "[]";
+    PGresAttDesc attribute = {.name = title, .typid = EVPQ__OID_TEXT, .typlen = -1, .format = 1};
+    PGresult *pg = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    assert_int_equal(PQsetResultAttrs(pg, 1, &attribute), 1);
+    assert_int_equal(PQsetvalue(pg, 0, 0, none, 2), 1);
     return pg;
 }
 
 /* There is nothing to say against it. */
 static PGresult *verdict(void)
 {
-    static char name[] = "verdict", total[] = EVPQ__VERDICT_TOTAL, no[] = "\0", none[] = "0";
+    static char name[] = "verdict", total[] = EVPQ__VERDICT_TOTAL, no[] = "\0", yes[] = "\1",
+                none[] = "0";
     static const struct {
         Oid type;
         char *value; /* NULL: SQL NULL */
@@ -82,6 +95,10 @@ static PGresult *verdict(void)
         [EVPQ__VERDICT_COMPOSITE] = {EVPQ__OID_TEXT, none, 1},
         [EVPQ__VERDICT_ALWAYS] = {EVPQ__OID_BOOL, no, 1},
         [EVPQ__VERDICT_FOREIGN] = {EVPQ__OID_TEXT, NULL, -1},
+        [EVPQ__VERDICT_MOVES] = {EVPQ__OID_TEXT, NULL, -1},
+        [EVPQ__VERDICT_INDEXABLE] = {EVPQ__OID_BOOL, yes, 1},
+        [EVPQ__VERDICT_COLLATIONS] = {EVPQ__OID_TEXT, none, 0},
+        [EVPQ__VERDICT_NOT_NULL] = {EVPQ__OID_TEXT, none, 1},
     };
     PGresAttDesc attributes[EVPQ__VERDICT_COLUMNS];
     for (int i = 0; i < EVPQ__VERDICT_COLUMNS; i++)
@@ -135,8 +152,10 @@ static PGresult *answer_to(const struct fake_query *query)
     const char *sql = query->sql;
     if (strncmp(sql, "FETCH", 5) == 0)
         return fetch(sql);
-    if (strncmp(sql, "SELECT NULL", 11) == 0)
+    if (strncmp(sql, "WITH evpq_shape", 15) == 0)
         return shape();
+    if (strncmp(sql, "EXPLAIN", 7) == 0)
+        return plan();
     if (strncmp(sql, "WITH RECURSIVE", 14) == 0)
         return verdict();
     if (strstr(sql, "pg_export_snapshot"))

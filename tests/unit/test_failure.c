@@ -29,7 +29,7 @@ static void a_position_counts_in_the_statement_of_the_user(void **state)
         struct evpq_error from = {0}, to = {0};
         evpq__error_set_report(&from, EVPQ_ESERVER, EVPQ_ROLLED_BACK,
                                &(struct evpq__server_report){.message = "why",
-                                                             .sqlstate = "42703",
+                                                             .sqlstate = "22012",
                                                              .severity = "ERROR",
                                                              .detail = "d",
                                                              .hint = "h",
@@ -40,13 +40,97 @@ static void a_position_counts_in_the_statement_of_the_user(void **state)
         assert_int_equal(to.code, EVPQ_ESERVER);
         assert_int_equal(to.fate, EVPQ_ROLLED_BACK);
         assert_string_equal(evpq_error_message(&to), "why");
-        assert_string_equal(evpq_error_sqlstate(&to), "42703");
+        assert_string_equal(evpq_error_sqlstate(&to), "22012");
         assert_string_equal(evpq_error_severity(&to), "ERROR");
         assert_string_equal(evpq_error_detail(&to), "d");
         assert_string_equal(evpq_error_hint(&to), "h");
         assert_string_equal(evpq_error_constraint(&to), "c");
         evpq__error_clear(&from);
         evpq__error_clear(&to);
+    }
+}
+
+static void a_column_that_is_not_there_is_hinted_at_by_where_it_is_missed(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t head;
+        uint32_t position;
+        const char *of_server, *hint;
+    } cases[] = {
+        {15, 16, "Perhaps you meant \"x\".", "Perhaps you meant \"x\"."},
+        {15, 8, "Perhaps you meant \"evpq_page.x\".", "add it to the SELECT"},
+        {15, 99, "", "add it to the SELECT"},
+        {EVPQ__NO_HEAD, 99, "", ""},
+        {EVPQ__NO_HEAD, 99, "Perhaps you meant \"evpq_page.x\".", ""},
+    };
+    struct evpq__paged paged = {.sql = "SELECT y", .sql_length = 8};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct evpq_error from = {0}, to = {0};
+        evpq__error_set_report(&from, EVPQ_ESERVER, EVPQ_ROLLED_BACK,
+                               &(struct evpq__server_report){.message = "why",
+                                                             .sqlstate = "42703",
+                                                             .hint = cases[i].of_server,
+                                                             .position = cases[i].position});
+        evpq__failure_take(&to, &from, &paged, cases[i].head);
+        if (cases[i].hint[0])
+            assert_non_null(strstr(evpq_error_hint(&to), cases[i].hint));
+        else
+            assert_string_equal(evpq_error_hint(&to), "");
+        evpq__error_clear(&from);
+        evpq__error_clear(&to);
+    }
+}
+
+static void a_change_is_told_with_all_that_the_server_says(void **state)
+{
+    (void)state;
+    struct evpq_error err = {0};
+    evpq__error_set_report(&err, EVPQ_ESERVER, EVPQ_ROLLED_BACK,
+                           &(struct evpq__server_report){.message = "operator does not exist",
+                                                         .sqlstate = "42883",
+                                                         .severity = "ERROR",
+                                                         .detail = "d",
+                                                         .hint = "h",
+                                                         .constraint = "c",
+                                                         .position = 7});
+    assert_true(evpq__failure_is_change(&err));
+    evpq__failure_tell_change(&err);
+    assert_string_equal(evpq_error_message(&err),
+                        "what is paged over has been altered: operator does not exist");
+    assert_string_equal(evpq_error_hint(&err), "begin anew, without a token of this walk");
+    assert_string_equal(evpq_error_sqlstate(&err), "42883");
+    assert_string_equal(evpq_error_detail(&err), "d");
+    assert_int_equal(evpq_error_position(&err), 7);
+    assert_int_equal(err.code, EVPQ_ESERVER);
+    evpq__error_clear(&err);
+    evpq__error_set(&err, EVPQ_ETIMEOUT, EVPQ_NOT_SENT, "why");
+    assert_false(evpq__failure_is_change(&err));
+    evpq__error_clear(&err);
+}
+
+static void a_deadline_has_the_name_that_it_was_given(void **state)
+{
+    (void)state;
+    static const struct {
+        evpq_code code;
+        const char *text, *whose, *named;
+    } cases[] = {
+        {EVPQ_ETIMEOUT, "the deadline of 308 ms passed while it ran", "",
+         "the deadline of 400 ms passed while it ran"},
+        {EVPQ_ETIMEOUT, "the deadline of 308 ms passed while it ran", "walk's ",
+         "the walk's deadline of 400 ms passed while it ran"},
+        {EVPQ_ETIMEOUT, "no connection within 154 ms", "", "no connection within 154 ms"},
+        {EVPQ_ESERVER, "the deadline of 3 ms passed", "", "the deadline of 3 ms passed"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct evpq_error err = {0};
+        evpq__error_set(&err, cases[i].code, EVPQ_UNKNOWN, "%s", cases[i].text);
+        evpq__failure_name_deadline(&err, cases[i].whose, 400);
+        assert_string_equal(evpq_error_message(&err), cases[i].named);
+        assert_int_equal(err.code, cases[i].code);
+        assert_int_equal(err.fate, EVPQ_UNKNOWN);
+        evpq__error_clear(&err);
     }
 }
 
@@ -133,7 +217,7 @@ static void the_longest_order_fits_into_the_hint(void **state)
     }
     assert_null(evpq__keyset_parse(&keyset, order_by));
     struct evpq_error err = {0};
-    evpq__verdict_set_sorts(&err, &keyset);
+    evpq__verdict_set_sorts(&err, &keyset, true);
     const char *hint = evpq_error_hint(&err);
     assert_string_equal(evpq_error_message(&err), "no index serves this order");
     assert_non_null(strstr(hint, "hh)) DESC NULLS LAST)"));
@@ -144,6 +228,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_position_counts_in_the_statement_of_the_user),
+        cmocka_unit_test(a_column_that_is_not_there_is_hinted_at_by_where_it_is_missed),
+        cmocka_unit_test(a_change_is_told_with_all_that_the_server_says),
+        cmocka_unit_test(a_deadline_has_the_name_that_it_was_given),
         cmocka_unit_test(what_cannot_be_paged_gets_a_hint),
         cmocka_unit_test(a_refusal_says_why_and_what_to_do),
         cmocka_unit_test(the_longest_order_fits_into_the_hint),

@@ -167,6 +167,43 @@ static void what_is_no_order_is_refused_with_a_reason(void **state)
     }
 }
 
+static void a_key_may_be_pinned_to_a_collation(void **state)
+{
+    (void)state;
+    struct evpq__keyset keyset = parsed("a, lower(b) COLLATE x DESC, c");
+    struct evpq__paged page = paged();
+    bool nulls[3] = {false};
+    keyset.keys[1].hidden = true;
+    for (int round = 0; round < 2; round++) {
+        evpq__keyset_reset(&keyset);
+        evpq__key_pin(&keyset, 0, "\"s\".\"a\"");
+        evpq__key_pin(&keyset, 1, "\"pg_catalog\".\"C\"");
+        char *sql = evpq__keyset_sql(&page, &keyset, &(struct evpq__cut){.nulls = nulls});
+        assert_non_null(strstr(sql, "SELECT evpq_page.*, (lower(b)) AS evpq_key_2 FROM"));
+        assert_non_null(strstr(sql,
+                               "WHERE \"a\" COLLATE \"s\".\"a\" = $3 AND (lower(b)) COLLATE "
+                               "\"pg_catalog\".\"C\" < $4 ORDER BY"));
+        assert_non_null(strstr(sql,
+                               ") AS evpq_page ORDER BY \"a\" COLLATE \"s\".\"a\", evpq_key_2 "
+                               "COLLATE \"pg_catalog\".\"C\" DESC, \"c\" LIMIT 3"));
+        evpq__free(sql);
+        assert_string_equal(evpq__key_collation(&keyset, 0), "");
+        assert_string_equal(evpq__key_collation(&keyset, 1), "\"x\"");
+    }
+    evpq__keyset_reset(&keyset);
+    assert_string_equal(evpq__key_collate(&keyset, 1), " COLLATE \"x\"");
+
+    char longest[EVPQ__COLLATION_SIZE]; /* two names of 63 quotes */
+    memset(longest, '"', sizeof(longest));
+    longest[128] = '.';
+    longest[257] = '\0';
+    keyset = parsed("a, b, c, d, e, f, g, h");
+    for (size_t i = 0; i < EVPQ__KEYS_MAX; i++)
+        evpq__key_pin(&keyset, i, longest);
+    for (size_t i = 0; i < EVPQ__KEYS_MAX; i++)
+        assert_string_equal(evpq__key_collate(&keyset, i) + strlen(" COLLATE "), longest);
+}
+
 static void an_order_has_an_end(void **state)
 {
     (void)state;
@@ -203,14 +240,16 @@ static void a_name_has_at_most_63_bytes(void **state)
 }
 
 /* A WHERE for each branch; `nulls` has one letter a column: v a value, n NULL. */
-static void check_behind(const char *order_by, const char *order, const char *nulls,
-                         const char *const *branches)
+static void check_keys(const char *order_by, const char *order, const char *nulls, bool not_null,
+                       const char *const *branches)
 {
     struct evpq__keyset keyset = parsed(order_by);
     struct evpq__paged page = paged();
     bool null[EVPQ__KEYS_MAX];
-    for (size_t i = 0; i < keyset.count; i++)
+    for (size_t i = 0; i < keyset.count; i++) {
         null[i] = nulls[i] == 'n';
+        keyset.keys[i].not_null = not_null;
+    }
 
     char expected[4096] = "";
     size_t length = 0;
@@ -232,6 +271,13 @@ static void check_behind(const char *order_by, const char *order, const char *nu
     evpq__free(sql);
 }
 
+static void check_behind(const char *order_by, const char *order, const char *nulls,
+                         const char *const *branches)
+{
+    check_keys(order_by, order, nulls, false, branches);
+}
+
+#define ORDER_ABC     " ORDER BY \"a\", \"b\", \"c\" LIMIT 3"
 #define BRANCHES(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static void one_column_behind_a_value(void **state)
@@ -251,6 +297,48 @@ static void one_column_behind_null(void **state)
     check_behind("a DESC NULLS LAST", "\"a\" DESC NULLS LAST", "n", BRANCHES("false"));
     check_behind("a DESC", "\"a\" DESC", "n", BRANCHES("\"a\" IS NOT NULL"));
     check_behind("a NULLS FIRST", "\"a\" NULLS FIRST", "n", BRANCHES("\"a\" IS NOT NULL"));
+}
+
+/* A WHERE for each branch where no key is NULL. */
+static void check_not_null(const char *order_by, const char *order, const char *const *branches)
+{
+    check_keys(order_by, order, "vvvvvvvv", true, branches);
+}
+
+static void keys_that_are_never_null_need_no_branch_for_it(void **state)
+{
+    (void)state;
+    check_not_null("a", "\"a\"", BRANCHES("\"a\" > $3"));
+    check_not_null("a DESC", "\"a\" DESC", BRANCHES("\"a\" < $3"));
+    check_not_null("a DESC NULLS LAST", "\"a\" DESC NULLS LAST", BRANCHES("\"a\" < $3"));
+    check_not_null("a, b, c", "\"a\", \"b\", \"c\"",
+                   BRANCHES("(\"a\", \"b\", \"c\") > ($3, $4, $5)"));
+    check_not_null("a DESC, b", "\"a\" DESC, \"b\"",
+                   BRANCHES("\"a\" < $3", "\"a\" = $3 AND \"b\" > $4"));
+}
+
+static void each_key_is_never_null_by_itself(void **state)
+{
+    (void)state;
+    struct evpq__keyset keyset = parsed("a, b, c");
+    struct evpq__paged page = paged();
+    bool nulls[3] = {false};
+    keyset.keys[0].not_null = keyset.keys[2].not_null = true;
+    char *sql = evpq__keyset_sql(&page, &keyset, &(struct evpq__cut){.nulls = nulls});
+    assert_string_equal(sql, "SELECT * FROM (\n(" PAGED
+                             " WHERE (\"a\", \"b\", \"c\") > ($3, $4, $5)" ORDER_ABC
+                             ")\nUNION ALL\n(" PAGED " WHERE \"a\" = $3 AND \"b\" IS NULL" ORDER_ABC
+                             ")\n) AS evpq_page" ORDER_ABC);
+    evpq__free(sql);
+    evpq__keyset_reset(&keyset);
+    assert_false(keyset.keys[0].not_null);
+
+    /* NULLs first are no range of their own before a second boundary. */
+    keyset = parsed("a NULLS FIRST");
+    keyset.keys[0].not_null = true;
+    sql = evpq__keyset_sql(&page, &keyset, &(struct evpq__cut){.until_nulls = nulls});
+    assert_string_equal(sql, PAGED " WHERE \"a\" <= $3 ORDER BY \"a\" NULLS FIRST LIMIT 3");
+    evpq__free(sql);
 }
 
 static void neighbours_of_one_direction_are_one_row_comparison(void **state)
@@ -532,22 +620,13 @@ static void columns_are_names_and_nothing_else(void **state)
     assert_true(evpq__columns_size("a,b") > strlen("\"a\", \"b\""));
 }
 
-static void semicolons_and_space_at_the_end_are_not_part_of_the_statement(void **state)
-{
-    (void)state;
-    assert_int_equal(evpq__statement_length("SELECT 1"), 8);
-    assert_int_equal(evpq__statement_length("SELECT 1; \n;\t"), 8);
-    assert_int_equal(evpq__statement_length("SELECT 1 -- why"), 15);
-    assert_int_equal(evpq__statement_length(" ;\n"), 0);
-    assert_int_equal(evpq__statement_length(""), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_page_orders_the_wrapped_statement),
         cmocka_unit_test(an_expression_is_passed_on_in_parentheses_of_its_own),
         cmocka_unit_test(what_is_no_order_is_refused_with_a_reason),
+        cmocka_unit_test(a_key_may_be_pinned_to_a_collation),
         cmocka_unit_test(an_order_has_an_end),
         cmocka_unit_test(backward_everything_is_turned_round),
         cmocka_unit_test(backward_from_a_boundary_compares_the_other_way),
@@ -564,11 +643,12 @@ int main(void)
         cmocka_unit_test(a_name_has_at_most_63_bytes),
         cmocka_unit_test(one_column_behind_a_value),
         cmocka_unit_test(one_column_behind_null),
+        cmocka_unit_test(keys_that_are_never_null_need_no_branch_for_it),
+        cmocka_unit_test(each_key_is_never_null_by_itself),
         cmocka_unit_test(neighbours_of_one_direction_are_one_row_comparison),
         cmocka_unit_test(each_change_of_direction_is_a_branch),
         cmocka_unit_test(a_null_of_the_boundary_has_no_parameter),
         cmocka_unit_test(an_offset_page_has_the_offset_as_parameter),
-        cmocka_unit_test(semicolons_and_space_at_the_end_are_not_part_of_the_statement),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,7 +105,7 @@ static void one_row_more_than_the_page_is_asked_for_and_not_shown(void **state)
     (void)state;
     struct seen seen = {0};
     evpq_pager *pager;
-    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(NULL)), EVPQ_OK);
+    assert_int_equal(fake_pager_open(&pager, options(NULL)), EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
     assert_string_equal(fake_asked()->sql,
                         "SELECT * FROM (\nSELECT $1\n) AS evpq_page "
@@ -134,7 +134,7 @@ static void a_failed_page_leaves_the_walk_where_it_stood(void **state)
     (void)state;
     struct seen seen = {0};
     evpq_pager *pager;
-    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(NULL)), EVPQ_OK);
+    assert_int_equal(fake_pager_open(&pager, options(NULL)), EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
     assert_true(answer(10, 3));
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
@@ -156,7 +156,7 @@ static void a_page_on_its_way_is_closed_with_its_pager(void **state)
     (void)state;
     struct seen seen = {0};
     evpq_pager *pager;
-    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(NULL)), EVPQ_OK);
+    assert_int_equal(fake_pager_open(&pager, options(NULL)), EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
     evpq_pager_close(pager);
     assert_int_equal(fake_asked()->stopped, EVPQ_ECLOSED);
@@ -174,8 +174,17 @@ static void a_parameter_that_cannot_be_is_refused_at_open(void **state)
     evpq_pager_options wrong = *options(NULL);
     evpq_value text = evpq_text_n("a\0b", 3);
     wrong.params = &text;
-    assert_int_equal(evpq_pager_open(&pager, &fake_pool, &wrong), EVPQ_EINVALID);
+    assert_int_equal(fake_pager_open(&pager, &wrong), EVPQ_EINVALID);
     assert_string_equal(evpq_pager_options_problem(&wrong), "text with a NUL inside");
+
+    static const char locks[] =
+        "a statement with FOR UPDATE or FOR SHARE may lock all its rows for one page";
+    wrong = *EVPQ_PAGER_OPTIONS(.sql = "TABLE t FOR UPDATE", .order_by = "id");
+    assert_string_equal(evpq_pager_options_problem(&wrong), locks);
+    wrong.order_by = NULL;
+    assert_string_equal(evpq_pager_options_problem(&wrong), locks);
+    wrong.mode = EVPQ_PAGES_CURSOR; /* the server's matter: its transaction is read-only */
+    assert_null(evpq_pager_options_problem(&wrong));
     assert_null(pager);
 }
 
@@ -189,7 +198,7 @@ static void nothing_of_the_callers_is_kept(void **state)
     evpq_pager_options made =
         *EVPQ_PAGER_OPTIONS(.sql = sql, .params = &param, .params_count = 1, .order_by = order_by,
                             .page_size = 2, .assume_unique = true);
-    assert_int_equal(evpq_pager_open(&pager, &fake_pool, &made), EVPQ_OK);
+    assert_int_equal(fake_pager_open(&pager, &made), EVPQ_OK);
     memset(sql, '?', sizeof(sql) - 1);
     memset(order_by, '?', sizeof(order_by) - 1);
     memset(text, 0, sizeof(text));
@@ -214,9 +223,9 @@ static void walk_on(const char *after)
 {
     struct seen seen = {0};
     evpq_pager *pager = NULL;
-    int code = evpq_pager_open(&pager, &fake_pool, options(after));
+    int code = fake_pager_open(&pager, options(after));
     if (code == EVPQ_ENOMEM)
-        code = evpq_pager_open(&pager, &fake_pool, options(after));
+        code = fake_pager_open(&pager, options(after));
     assert_int_equal(code, EVPQ_OK);
     for (int first = 12; first < 16;) {
         code = evpq_pager_next(NULL, pager, on_page, &seen);
@@ -240,7 +249,7 @@ static void any_allocation_may_fail(void **state)
 {
     struct seen seen = {0};
     evpq_pager *pager;
-    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(NULL)), EVPQ_OK);
+    assert_int_equal(fake_pager_open(&pager, options(NULL)), EVPQ_OK);
     assert_int_equal(evpq_pager_next(NULL, pager, on_page, &seen), EVPQ_OK);
     assert_true(answer(10, 3));
     evpq_pager_close(pager);
@@ -258,7 +267,7 @@ static void any_allocation_may_fail(void **state)
     nothing_left(state);
     reset(state);
     fake_mem_fail_from(1);
-    assert_int_equal(evpq_pager_open(&pager, &fake_pool, options(seen.token)), EVPQ_ENOMEM);
+    assert_int_equal(fake_pager_open(&pager, options(seen.token)), EVPQ_ENOMEM);
     assert_string_equal(evpq_pager_options_problem(options(seen.token)),
                         evpq_code_text(EVPQ_ENOMEM));
 }

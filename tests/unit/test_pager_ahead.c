@@ -83,10 +83,9 @@ static evpq_pager *open_ahead(size_t bytes)
 {
     evpq_pager *pager = NULL;
     assert_int_equal(
-        evpq_pager_open(&pager, &fake_pool,
-                        EVPQ_PAGER_OPTIONS(.sql = "SELECT value", .order_by = "value",
-                                           .page_size = 2, .assume_unique = true,
-                                           .prefetch_bytes = bytes, .timeout_ms = 1000)),
+        fake_pager_open(&pager, EVPQ_PAGER_OPTIONS(.sql = "SELECT value", .order_by = "value",
+                                                   .page_size = 2, .assume_unique = true,
+                                                   .prefetch_bytes = bytes, .timeout_ms = 1000)),
         EVPQ_OK);
     return pager;
 }
@@ -453,9 +452,9 @@ static void walk_ahead(void)
     const evpq_pager_options *options =
         EVPQ_PAGER_OPTIONS(.sql = "SELECT value", .order_by = "value", .page_size = 2,
                            .assume_unique = true, .prefetch_bytes = 100000);
-    int code = evpq_pager_open(&pager, &fake_pool, options);
+    int code = fake_pager_open(&pager, options);
     if (code == EVPQ_ENOMEM)
-        code = evpq_pager_open(&pager, &fake_pool, options);
+        code = fake_pager_open(&pager, options);
     assert_int_equal(code, EVPQ_OK);
     for (char first = 'a'; first < 'e';) {
         seen.calls = 0;

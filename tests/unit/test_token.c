@@ -102,6 +102,36 @@ static void order_columns_come_back_as_they_went(void **state)
     evpq__free(text);
 }
 
+static void how_columns_are_compared_comes_back(void **state)
+{
+    (void)state;
+    struct evpq__walk walk = walk_of("SELECT * FROM t", "a", NULL, 0);
+    struct evpq__token token;
+    evpq_value key = evpq_int8(1);
+    struct evpq__position position = {.keys = &key};
+    static const struct {
+        uint32_t types[2];
+        const char *collations[2];
+    } ways[] = {
+        {{25, 23}, {"\"pg_catalog\".\"default\"", ""}},
+        {{25, 23}, {"\"pg_catalog\".\"C\"", ""}},
+        {{25, 23}, {"", "\"pg_catalog\".\"default\""}},
+        {{1043, 23}, {"\"pg_catalog\".\"default\"", ""}},
+        {{25, 20}, {"\"pg_catalog\".\"default\"", ""}},
+    };
+    unsigned char made[5][EVPQ__COMPARE_SIZE];
+    for (size_t i = 0; i < 5; i++) {
+        assert_true(evpq__compare_digest(made[i], ways[i].types, ways[i].collations, 2));
+        for (size_t j = 0; j < i; j++)
+            assert_memory_not_equal(made[i], made[j], sizeof(made[i]));
+        memcpy(position.compare, made[i], sizeof(made[i]));
+        char *text = encoded(&walk, &position);
+        assert_int_equal(evpq__token_decode(&token, &walk, text, false, NOW), EVPQ_OK);
+        assert_memory_equal(token.position.compare, made[i], sizeof(made[i]));
+        evpq__free(text);
+    }
+}
+
 static void an_offset_comes_back_as_it_went(void **state)
 {
     (void)state;
@@ -258,7 +288,7 @@ static void a_token_has_at_most_4096_characters(void **state)
 {
     (void)state;
     char *text = NULL;
-    size_t most = 3072 - 28 - 9;
+    size_t most = 3072 - 28 - EVPQ__COMPARE_SIZE - 9;
     assert_int_equal(encode_long(&text, most), EVPQ_OK);
     assert_int_equal(strlen(text), 4096);
 
@@ -329,7 +359,7 @@ static int decode_headed(const struct evpq__walk *walk, const unsigned char head
 
 static int decode_forged(const struct evpq__walk *walk, const void *payload, size_t length)
 {
-    const unsigned char head[12] = {2, 0, (unsigned char)walk->columns};
+    const unsigned char head[12] = {3, 0, (unsigned char)walk->columns};
     return decode_headed(walk, head, payload, length);
 }
 
@@ -340,16 +370,16 @@ static void a_forged_head_is_read_with_care(void **state)
         unsigned char head[12];
         int code;
     } cases[] = {
-        {{2}, EVPQ_OK},
-        {{1}, EVPQ_EINVALID},
-        {{3}, EVPQ_EINVALID},
-        {{2, 1}, EVPQ_EINVALID},                                       /* the other direction */
-        {{2, 2}, EVPQ_EINVALID},                                       /* signed, it says */
-        {{2, 4}, EVPQ_EINVALID},                                       /* no such flag */
-        {{2, 0, 1}, EVPQ_EINVALID},                                    /* of one column */
-        {{2, 0, 0, 0, 0, 0, 0, 0, 0, 0xf, 0x42, 0x40}, EVPQ_EINVALID}, /* expired now */
-        {{2, 0, 0, 0, 0, 0, 0, 0, 0, 0xf, 0x42, 0x41}, EVPQ_OK},
-        {{2, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, EVPQ_OK},
+        {{3}, EVPQ_OK},
+        {{2}, EVPQ_EINVALID},
+        {{4}, EVPQ_EINVALID},
+        {{3, 1}, EVPQ_EINVALID},                                       /* the other direction */
+        {{3, 2}, EVPQ_EINVALID},                                       /* signed, it says */
+        {{3, 4}, EVPQ_EINVALID},                                       /* no such flag */
+        {{3, 0, 1}, EVPQ_EINVALID},                                    /* of one column */
+        {{3, 0, 0, 0, 0, 0, 0, 0, 0, 0xf, 0x42, 0x40}, EVPQ_EINVALID}, /* expired now */
+        {{3, 0, 0, 0, 0, 0, 0, 0, 0, 0xf, 0x42, 0x41}, EVPQ_OK},
+        {{3, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, EVPQ_OK},
     };
     struct evpq__walk walk = offset_walk();
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
@@ -392,13 +422,18 @@ static void forged_columns_are_read_with_care(void **state)
         {"\0\0\0\0\x19\0\0\0\1\0", 10, EVPQ_EINVALID},        /* text with a NUL inside */
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-        assert_int_equal(decode_forged(&one, cases[i].payload, cases[i].length), cases[i].code);
-        assert_int_equal(decode_forged(&two, cases[i].payload, cases[i].length), EVPQ_EINVALID);
+        char payload[EVPQ__COMPARE_SIZE + 16] = "how it compares";
+        size_t length = EVPQ__COMPARE_SIZE + cases[i].length;
+        memcpy(payload + EVPQ__COMPARE_SIZE, cases[i].payload, cases[i].length);
+        assert_int_equal(decode_forged(&one, payload, length), cases[i].code);
+        assert_int_equal(decode_forged(&two, payload, length), EVPQ_EINVALID);
     }
+    assert_int_equal(decode_forged(&one, "", 0), EVPQ_EINVALID);
+    assert_int_equal(decode_forged(&one, "how it compare", EVPQ__COMPARE_SIZE - 1), EVPQ_EINVALID);
 
     unsigned short seed[3] = {4, 5, 6};
     for (int round = 0; round < 20000; round++) {
-        unsigned char payload[40];
+        unsigned char payload[56];
         size_t length = (size_t)(erand48(seed) * sizeof(payload));
         for (size_t i = 0; i < length; i++) /* small numbers, so that some make sense */
             payload[i] = (unsigned char)(erand48(seed) * erand48(seed) * erand48(seed) * 16);
@@ -505,6 +540,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order_columns_come_back_as_they_went),
+        cmocka_unit_test(how_columns_are_compared_comes_back),
         cmocka_unit_test(an_offset_comes_back_as_it_went),
         cmocka_unit_test(a_token_needs_no_escaping_in_a_url),
         cmocka_unit_test(a_changed_or_shortened_token_is_refused),
