@@ -246,7 +246,8 @@ EVPQ_API const char *evpq_pool_options_problem(const evpq_pool_options *options)
  *
  * The conninfo is read as libpq reads it (keywords, URIs, PG* variables, service file, .pgpass),
  * with these additions: all addresses of all hosts are tried, in their order or, with
- * load_balance_hosts=random (libpq 16), in any, each with its share of connect_timeout_ms. The host
+ * load_balance_hosts=random, in any, each with its share of connect_timeout_ms. (Before libpq 16
+ * that option may stand in the conninfo and in the environment, not in the service file.) The host
  * that was found to be there, and to be what target_session_attrs asks for, is the first of the
  * next dials for a minute, or until it fails; then the order counts again. gssencmode is `disable`
  * and keepalives are 30/10/3 s unless set, tcp_user_timeout is 30 s unless it or one of

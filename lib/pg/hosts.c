@@ -7,30 +7,8 @@
 #include <sys/random.h>
 
 #include "base/mem.h"
-
-static bool parses(const char *conninfo)
-{
-    char *quotes_secrets = NULL;
-    PQconninfoOption *options = PQconninfoParse(conninfo, &quotes_secrets);
-    PQfreemem(quotes_secrets);
-    PQconninfoFree(options);
-    return options != NULL;
-}
-
-int evpq__conninfo_check(const char *conninfo)
-{
-    if (!conninfo || parses(conninfo))
-        return EVPQ_OK;
-    /* libpq tells lack of memory in words only; it needs some for the shortest string, too. */
-    if (!parses(""))
-        return EVPQ_ENOMEM;
-    return parses(conninfo) ? EVPQ_OK : EVPQ_EINVALID;
-}
-
-bool evpq__conninfo_valid(const char *conninfo)
-{
-    return evpq__conninfo_check(conninfo) != EVPQ_EINVALID;
-}
+#include "pg/conninfo.h"
+#include "pg/pq.h"
 
 static PQconninfoOption *find_option(PQconninfoOption *options, const char *keyword)
 {
@@ -204,10 +182,24 @@ static void shuffle_hosts(struct evpq__hosts *hosts)
     }
 }
 
+/* No libpq reads a variable of the environment whose option it does not know. */
+static const char *balance_of(const struct evpq__hosts *hosts)
+{
+    const char *said = evpq__hosts_option(hosts, "load_balance_hosts");
+    const char *environment = evpq__pq_has_load_balance() ? NULL : getenv("PGLOADBALANCEHOSTS");
+    return said[0] || !environment ? said : environment;
+}
+
 const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
 {
     *hosts = (struct evpq__hosts){0};
-    hosts->options = read_options(conninfo);
+    char *renamed;
+    if (evpq__conninfo_rename(&renamed, conninfo) != EVPQ_OK)
+        return "out of memory";
+    hosts->options = read_options(renamed ? renamed : conninfo);
+    if (renamed)
+        evpq__conninfo_name_back(hosts->options);
+    evpq__free(renamed);
     if (!hosts->options)
         return "libpq could not read the connection settings";
     /* libpq stops before it has filled in anything when there is no such service. */
@@ -227,8 +219,10 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
     if (gss && gss->val && strcmp(gss->val, "prefer") == 0 && !getenv("PGGSSENCMODE") &&
         !(conninfo && strstr(conninfo, "gssencmode")))
         strcpy(gss->val, "");
-    const char *problem = split_hosts(hosts);
-    hosts->load_balance = strcmp(evpq__hosts_option(hosts, "load_balance_hosts"), "random") == 0;
+    const char *problem = split_hosts(hosts), *balance = balance_of(hosts);
+    hosts->load_balance = strcmp(balance, "random") == 0;
+    if (!problem && !hosts->load_balance && balance[0] && strcmp(balance, "disable") != 0)
+        problem = "load_balance_hosts is neither \"random\" nor \"disable\"";
     if (!problem && hosts->load_balance)
         shuffle_hosts(hosts);
     if (!problem && uri_has_another_at(conninfo))

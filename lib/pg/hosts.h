@@ -29,12 +29,6 @@ struct evpq__hosts {
     size_t preferred; /* the number of the one that was put before the others; 0: none was */
 };
 
-/* Is it a connection string at all? No I/O. NULL: libpq's defaults, which is fine.
- * EVPQ_OK, EVPQ_EINVALID, EVPQ_ENOMEM. */
-int evpq__conninfo_check(const char *conninfo);
-/* The same, where lack of memory is no objection. */
-bool evpq__conninfo_valid(const char *conninfo);
-
 /* Reads files (service file, .pgpass): not for the loop. NULL, or why not, fit to be passed on. */
 const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo);
 void evpq__hosts_free(struct evpq__hosts *hosts);

@@ -24,6 +24,11 @@ bool evpq__pq_has_close_prepared(void)
     return PQsendClosePrepared && PQlibVersion() >= 170000;
 }
 
+bool evpq__pq_has_load_balance(void)
+{
+    return PQlibVersion() >= 160000;
+}
+
 bool evpq__pq_can_share(void)
 {
     int version = PQlibVersion(), major = version / 10000;

@@ -64,6 +64,9 @@ bool evpq__pq_has_async_cancel(void);
 /* PQsendClosePrepared() is there. */
 bool evpq__pq_has_close_prepared(void);
 
+/* libpq knows load_balance_hosts, since 16. */
+bool evpq__pq_has_load_balance(void);
+
 /*
  * This libpq counts the answers of a pipeline right, also when one fails (BUG
  * #17948; its fix is in the release notes of 15.6).

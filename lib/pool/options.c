@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "pg/hosts.h"
+#include "pg/conninfo.h"
 #include "pg/pq.h"
 #include "pool/pool.h"
 

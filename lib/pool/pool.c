@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "pg/hosts.h"
+#include "pg/conninfo.h"
 
 static void slot_on_dialed(void *owner, struct evpq__dialed *dialed);
 static void slot_on_clean(void *owner);

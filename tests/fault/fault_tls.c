@@ -46,6 +46,12 @@ static void make(const char *name, const char *dns, int days, const char *issuer
                                                    .issuer = issuer ? path(issuer) : NULL});
 }
 
+static void make_client(const char *name, const char *role, int days, const char *issuer)
+{
+    certificate_make(&(struct certificate_request){
+        .path = path(name), .name = role, .days = days, .issuer = path(issuer)});
+}
+
 static void make_all(void)
 {
     static bool made;
@@ -59,9 +65,17 @@ static void make_all(void)
     make("foreign", "elsewhere.invalid", 2, "ca");
     make("stranger", "localhost", 2, "other-ca");
     make("self-signed", "localhost", 2, NULL);
-    make("evpq", NULL, 2, "ca"); /* a client's; the name is the role */
-    make("evpq-stranger", NULL, 2, "other-ca");
-    static const char *const servers[] = {"good", "expired", "foreign", "stranger", "self-signed"};
+    make("revoked", "localhost", 2, "ca");
+    make_client("evpq", "evpq", 2, "ca"); /* the name is the role */
+    make_client("evpq-stranger", "evpq", 2, "other-ca");
+    make_client("evpq-expired", "evpq", 0, "ca");
+    make_client("evpq-revoked", "evpq", 2, "ca");
+    make_client("another", "another", 2, "ca");
+    certificate_revoke(path("ca"),
+                       (const char *const[]){path("revoked"), path("evpq-revoked"), NULL});
+    certificate_revoke(path("other-ca"), (const char *const[]){NULL});
+    static const char *const servers[] = {"good",     "expired",     "foreign",
+                                          "stranger", "self-signed", "revoked"};
     for (size_t i = 0; i < sizeof(servers) / sizeof(servers[0]); i++)
         give(servers[i]);
 }
@@ -84,6 +98,8 @@ static void serve(const char *certificate, const char *hba)
         fault_server_set(server, "ssl_key_file", file);
         snprintf(file, sizeof(file), "%s.crt", path("ca"));
         fault_server_set(server, "ssl_ca_file", file);
+        snprintf(file, sizeof(file), "%s.crl", path("ca"));
+        fault_server_set(server, "ssl_crl_file", file);
         fault_server_set(server, "ssl", "on");
     }
     fault_server_hba(server, hba);
@@ -167,12 +183,13 @@ static void an_expired_certificate_is_told(void **state)
     fails(conninfo("localhost", "sslmode=verify-ca"), "", "certificate has expired");
 }
 
-static void a_certificate_of_another_host_is_told(void **state)
+static void a_certificate_of_another_host_is_told_where_names_are_verified(void **state)
 {
     (void)state;
     serve("foreign", "");
     fails(conninfo("localhost", "sslmode=verify-full"), "",
           "certificate for \"elsewhere.invalid\" does not match host name \"localhost\"");
+    connects(conninfo("localhost", "sslmode=verify-ca"), true);
 }
 
 static void a_certificate_of_another_authority_is_told(void **state)
@@ -183,11 +200,33 @@ static void a_certificate_of_another_authority_is_told(void **state)
     fails(conninfo("localhost", "sslmode=verify-ca"), "", "unable to get local issuer");
 }
 
+/* With a list of what is revoked, by the authority of this name. */
+static const char *conninfo_with_list(const char *mode, const char *authority)
+{
+    char more[300];
+    snprintf(more, sizeof(more), "sslmode=%s sslcrl=%s.crl", mode, path(authority));
+    return conninfo("localhost", more);
+}
+
+static void a_revoked_certificate_is_told(void **state)
+{
+    (void)state;
+    serve("revoked", "");
+    fails(conninfo_with_list("verify-full", "ca"), "", "certificate revoked");
+    fails(conninfo_with_list("verify-ca", "ca"), "", "certificate revoked");
+    /* Without the list nobody can know. */
+    connects(conninfo("localhost", "sslmode=verify-full"), true);
+    serve("good", "");
+    connects(conninfo_with_list("verify-full", "ca"), true);
+    fails(conninfo_with_list("verify-full", "other-ca"), "", "unable to get certificate CRL");
+}
+
 static void a_self_signed_certificate_is_told(void **state)
 {
     (void)state;
     serve("self-signed", "");
     fails(conninfo("localhost", "sslmode=verify-full"), "", "self-signed certificate");
+    fails(conninfo("localhost", "sslmode=verify-ca"), "", "self-signed certificate");
 }
 
 static void a_server_without_tls_is_not_talked_to_where_it_is_required(void **state)
@@ -211,19 +250,34 @@ static void a_server_that_wants_tls_refuses_to_go_without(void **state)
     connects(conninfo("localhost", "sslmode=require"), true);
 }
 
+/* A client with the certificate and the key of these names. */
+static const char *conninfo_of_client(const char *certificate, const char *key)
+{
+    char more[300];
+    snprintf(more, sizeof(more), "sslmode=verify-full sslcert=%s.crt sslkey=%s.key",
+             path(certificate), path(key));
+    return conninfo("localhost", more);
+}
+
 static void a_client_shows_its_certificate(void **state)
 {
     (void)state;
     serve("good", "hostssl all evpq all cert\n");
-    char files[300];
+    connects(conninfo_of_client("evpq", "evpq"), true);
     fails(conninfo("localhost", "sslmode=verify-full"), "28000",
           "requires a valid client certificate");
-    snprintf(files, sizeof(files), "sslmode=verify-full sslcert=%s.crt sslkey=%s.key",
-             path("evpq-stranger"), path("evpq-stranger"));
-    fails(conninfo("localhost", files), "", "unknown ca");
-    snprintf(files, sizeof(files), "sslmode=verify-full sslcert=%s.crt sslkey=%s.key", path("evpq"),
-             path("evpq"));
-    connects(conninfo("localhost", files), true);
+}
+
+static void a_certificate_of_a_client_that_is_not_taken_is_told(void **state)
+{
+    (void)state;
+    serve("good", "hostssl all evpq all cert\n");
+    fails(conninfo_of_client("evpq-stranger", "evpq-stranger"), "", "unknown ca");
+    fails(conninfo_of_client("evpq-expired", "evpq-expired"), "", "certificate expired");
+    fails(conninfo_of_client("evpq-revoked", "evpq-revoked"), "", "certificate revoked");
+    fails(conninfo_of_client("another", "another"), "28000",
+          "certificate authentication failed for user \"evpq\"");
+    fails(conninfo_of_client("evpq", "another"), "", "another.key");
 }
 
 static void a_wrong_password_over_tls_is_told(void **state)
@@ -253,12 +307,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_name_is_verified_behind_its_addresses),
         cmocka_unit_test(an_expired_certificate_is_told),
-        cmocka_unit_test(a_certificate_of_another_host_is_told),
+        cmocka_unit_test(a_certificate_of_another_host_is_told_where_names_are_verified),
         cmocka_unit_test(a_certificate_of_another_authority_is_told),
         cmocka_unit_test(a_self_signed_certificate_is_told),
+        cmocka_unit_test(a_revoked_certificate_is_told),
         cmocka_unit_test(a_server_without_tls_is_not_talked_to_where_it_is_required),
         cmocka_unit_test(a_server_that_wants_tls_refuses_to_go_without),
         cmocka_unit_test(a_client_shows_its_certificate),
+        cmocka_unit_test(a_certificate_of_a_client_that_is_not_taken_is_told),
         cmocka_unit_test(a_wrong_password_over_tls_is_told),
         cmocka_unit_test(channel_binding_is_required_or_nothing),
     };

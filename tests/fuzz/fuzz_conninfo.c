@@ -15,7 +15,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "fuzz.h"
+#include "pg/conninfo.h"
 #include "pg/hosts.h"
 #include "pg/pq.h"
 
@@ -128,9 +130,13 @@ static void check_options(const struct evpq__hosts *hosts, const PQconninfoOptio
 
 static void check_string(const char *conninfo, bool secret)
 {
-    char *why = NULL;
-    PQconninfoOption *parsed = PQconninfoParse(conninfo, &why);
+    char *why = NULL, *renamed;
+    CHECK(evpq__conninfo_rename(&renamed, conninfo) == EVPQ_OK);
+    PQconninfoOption *parsed = PQconninfoParse(renamed ? renamed : conninfo, &why);
+    if (renamed)
+        evpq__conninfo_name_back(parsed);
     PQfreemem(why);
+    evpq__free(renamed);
     CHECK(evpq__conninfo_valid(conninfo) == (parsed != NULL));
     const char *refused = evpq_pool_options_problem(EVPQ_POOL_OPTIONS(.conninfo = conninfo));
     CHECK((parsed && conninfo[0]) == !refused);

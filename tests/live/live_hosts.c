@@ -169,12 +169,6 @@ static void load_is_balanced_over_the_hosts(void **state)
     (void)state;
     const char *other = standby();
     const char *conninfo = hosts(primary, other, "load_balance_hosts=random");
-    if (PQlibVersion() < 160000) {
-        assert_string_equal(evpq_pool_options_problem(EVPQ_POOL_OPTIONS(.conninfo = conninfo)),
-                            "conninfo is no connection string or URI that libpq can read");
-        print_message("libpq knows load_balance_hosts since 16\n");
-        skip();
-    }
     int count = in_standby(conninfo, DIALS);
     print_message("%d of %d dials led to the standby\n", count, DIALS);
     /* Each side fails to be met once in 2^24. */

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "pg/conninfo.h"
 #include "pg/hosts.h"
 #include "support/bytes.h"
 #include "support/fake_mem.h"
@@ -117,6 +118,7 @@ static void what_does_not_fit_together_is_said(void **state)
         {"host=a connect_timeout=secret", "number in the connection string is not one"},
         {"host=a tcp_user_timeout=secret", "number in the connection string is not one"},
         {"host=a keepalives_idle=secret", "number in the connection string is not one"},
+        {"host=a load_balance_hosts=secret", "neither \"random\" nor \"disable\""},
         {"service=none", "no such service"},
         {"service=bad", "service"},
         {"host='a", "the connection settings"},
@@ -277,10 +279,6 @@ static const char *started_with(const char *conninfo, const char *keyword)
 static void a_balanced_load_meets_every_order(void **state)
 {
     (void)state;
-    if (PQlibVersion() < 160000) {
-        print_message("libpq knows load_balance_hosts since 16\n");
-        skip();
-    }
     static const char *const orders[] = {
         "a||1 b||2 c||3", "a||1 c||3 b||2", "b||2 a||1 c||3",
         "b||2 c||3 a||1", "c||3 a||1 b||2", "c||3 b||2 a||1",
@@ -299,6 +297,72 @@ static void a_balanced_load_meets_every_order(void **state)
         assert_in_range(met[i], 50, 150);
     assert_string_equal(read_all("host=a,b,c load_balance_hosts=disable"),
                         "a||5432 b||5432 c||5432");
+}
+
+/* Also by a libpq that does not know the option. */
+static void a_balanced_load_is_asked_for_as_libpq_has_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *conninfo, *env;
+        bool balanced;
+    } cases[] = {
+        {"host=a load_balance_hosts=random", NULL, true},
+        {"load_balance_hosts=random host=a", NULL, true},
+        {"host=a load_balance_hosts = 'random'", NULL, true},
+        {"host=a load_balance_hosts=disable", NULL, false},
+        {"host=a load_balance_hosts=disable load_balance_hosts=random", NULL, true},
+        {"host=a load_balance_hosts=random load_balance_hosts=disable", NULL, false},
+        {"postgresql://a/db?load_balance_hosts=random", NULL, true},
+        {"postgresql://a/db?load_balance_hosts=%72andom&connect_timeout=3", NULL, true},
+        {"postgresql://a/db?connect_timeout=3&load_balance_hosts=random", NULL, true},
+        {"postgres://load_balance_hosts:load_balance_hosts@a/db?load_balance_hosts=random", NULL,
+         true},
+        {"host=a", "random", true},
+        {"host=a", "disable", false},
+        {"host=a load_balance_hosts=disable", "random", false},
+        {"host=a password='x load_balance_hosts=random'", NULL, false},
+        {"postgresql://load_balance_hosts:load_balance_hosts@a/db", NULL, false},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct evpq__hosts hosts;
+        if (cases[i].env)
+            setenv("PGLOADBALANCEHOSTS", cases[i].env, 1);
+        else
+            unsetenv("PGLOADBALANCEHOSTS");
+        assert_true(evpq__conninfo_valid(cases[i].conninfo));
+        assert_null(evpq__hosts_read(&hosts, cases[i].conninfo));
+        if (hosts.load_balance != cases[i].balanced)
+            fail_msg("%s", cases[i].conninfo);
+        assert_string_equal(hosts.list[0].host, "a");
+        evpq__hosts_free(&hosts);
+    }
+}
+
+static void what_only_looks_like_load_balance_hosts_is_left_alone(void **state)
+{
+    (void)state;
+    static const char *const looks[] = {
+        NOWHERE " password='x load_balance_hosts=random' load_balance_hosts=disable",
+        NOWHERE " load_balance_hosts=random password='x load_balance_hosts=random'",
+    };
+    for (size_t i = 0; i < COUNT(looks); i++)
+        assert_string_equal(started_with(looks[i], "password"), "x load_balance_hosts=random");
+    assert_string_equal(started_with(NOWHERE " load_balance_hosts=random", "gsslib"), "");
+    static const char *const wrong[] = {
+        "load_balance_hosts",
+        "host=a load_balance_hosts",
+        "my_load_balance_hosts=random",
+        "load_balance_hosts_too=random",
+        "load_balance_hosts=random nosuchoption=1",
+        "nosuchoption=1 load_balance_hosts=random",
+        "password='load_balance_hosts=random",
+        "postgresql://a/db?load_balance_hosts",
+        "postgresql://a/db?load_balance_hosts=random&nosuchoption=1",
+    };
+    for (size_t i = 0; i < COUNT(wrong); i++)
+        if (evpq__conninfo_valid(wrong[i]))
+            fail_msg("%s", wrong[i]);
 }
 
 static void a_connection_has_what_evpq_wants_where_the_user_says_nothing(void **state)
@@ -393,18 +457,24 @@ static void a_connection_string_is_checked_without_reading_anything(void **state
 static void without_memory_it_says_so_and_keeps_nothing(void **state)
 {
     (void)state;
-    for (int n = 1;; n++) {
-        struct evpq__hosts hosts;
-        fake_mem_fail_at(n);
-        const char *problem = evpq__hosts_read(&hosts, "host=a,b hostaddr=127.0.0.1,::1 port=1,2");
-        evpq__hosts_free(&hosts);
-        assert_int_equal(fake_mem_bytes(), 0);
-        if (!problem)
-            break;
-        assert_string_equal(problem, "out of memory");
-        assert_true(n <= 7);
+    static const char *const strings[] = {
+        "host=a,b hostaddr=127.0.0.1,::1 port=1,2",
+        "host=a,b hostaddr=127.0.0.1,::1 port=1,2 load_balance_hosts=random",
+    };
+    for (size_t i = 0; i < COUNT(strings); i++) {
+        for (int n = 1;; n++) {
+            struct evpq__hosts hosts;
+            fake_mem_fail_at(n);
+            const char *problem = evpq__hosts_read(&hosts, strings[i]);
+            evpq__hosts_free(&hosts);
+            assert_int_equal(fake_mem_bytes(), 0);
+            if (!problem)
+                break;
+            assert_string_equal(problem, "out of memory");
+            assert_true(n <= 7 + (int)i);
+        }
+        fake_mem_fail_at(0);
     }
-    fake_mem_fail_at(0);
 }
 
 #define test(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -420,6 +490,8 @@ int main(void)
         test(the_service_file_fills_in),
         test(options_are_those_that_count),
         test(a_balanced_load_meets_every_order),
+        test(a_balanced_load_is_asked_for_as_libpq_has_it),
+        test(what_only_looks_like_load_balance_hosts_is_left_alone),
         test(one_host_can_be_put_before_the_others),
         test(prefer_standby_is_noticed_wherever_it_stands),
         test(a_connection_has_what_evpq_wants_where_the_user_says_nothing),

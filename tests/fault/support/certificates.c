@@ -40,6 +40,24 @@ static void write_both(const char *path, X509 *certificate, EVP_PKEY *key)
     fclose(file);
 }
 
+static X509 *read_certificate(const char *path)
+{
+    FILE *file = open_file(path, "crt", "r");
+    X509 *certificate = PEM_read_X509(file, NULL, NULL, NULL);
+    fclose(file);
+    assert_non_null(certificate);
+    return certificate;
+}
+
+static EVP_PKEY *read_key(const char *path)
+{
+    FILE *file = open_file(path, "key", "r");
+    EVP_PKEY *key = PEM_read_PrivateKey(file, NULL, NULL, NULL);
+    fclose(file);
+    assert_non_null(key);
+    return key;
+}
+
 static void sign(X509 *certificate, EVP_PKEY *own_key, const char *issuer)
 {
     if (!issuer) {
@@ -47,13 +65,8 @@ static void sign(X509 *certificate, EVP_PKEY *own_key, const char *issuer)
         assert_true(X509_sign(certificate, own_key, EVP_sha256()) > 0);
         return;
     }
-    FILE *file = open_file(issuer, "crt", "r");
-    X509 *ca = PEM_read_X509(file, NULL, NULL, NULL);
-    fclose(file);
-    file = open_file(issuer, "key", "r");
-    EVP_PKEY *ca_key = PEM_read_PrivateKey(file, NULL, NULL, NULL);
-    fclose(file);
-    assert_true(ca && ca_key);
+    X509 *ca = read_certificate(issuer);
+    EVP_PKEY *ca_key = read_key(issuer);
     X509_set_issuer_name(certificate, X509_get_subject_name(ca));
     assert_true(X509_sign(certificate, ca_key, EVP_sha256()) > 0);
     X509_free(ca);
@@ -84,5 +97,42 @@ void certificate_make(const struct certificate_request *request)
     sign(certificate, key, request->issuer);
     write_both(request->path, certificate, key);
     X509_free(certificate);
+    EVP_PKEY_free(key);
+}
+
+static void add_revoked(X509_CRL *list, const char *path)
+{
+    X509 *certificate = read_certificate(path);
+    X509_REVOKED *entry = X509_REVOKED_new();
+    ASN1_TIME *since = X509_gmtime_adj(NULL, -HOUR);
+    assert_true(entry && since);
+    X509_REVOKED_set_serialNumber(entry, X509_get_serialNumber(certificate));
+    X509_REVOKED_set_revocationDate(entry, since);
+    assert_int_equal(X509_CRL_add0_revoked(list, entry), 1);
+    ASN1_TIME_free(since);
+    X509_free(certificate);
+}
+
+void certificate_revoke(const char *issuer, const char *const *paths)
+{
+    X509 *ca = read_certificate(issuer);
+    EVP_PKEY *key = read_key(issuer);
+    X509_CRL *list = X509_CRL_new();
+    ASN1_TIME *last = X509_gmtime_adj(NULL, -HOUR), *next = X509_gmtime_adj(NULL, DAY);
+    assert_true(list && last && next);
+    X509_CRL_set_version(list, 1);
+    X509_CRL_set_issuer_name(list, X509_get_subject_name(ca));
+    X509_CRL_set1_lastUpdate(list, last);
+    X509_CRL_set1_nextUpdate(list, next);
+    for (; *paths; paths++)
+        add_revoked(list, *paths);
+    assert_true(X509_CRL_sign(list, key, EVP_sha256()) > 0);
+    FILE *file = open_file(issuer, "crl", "w");
+    assert_int_equal(PEM_write_X509_CRL(file, list), 1);
+    fclose(file);
+    ASN1_TIME_free(last);
+    ASN1_TIME_free(next);
+    X509_CRL_free(list);
+    X509_free(ca);
     EVP_PKEY_free(key);
 }

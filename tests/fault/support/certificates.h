@@ -14,5 +14,7 @@ struct certificate_request {
 
 /* Fails the case where it cannot. */
 void certificate_make(const struct certificate_request *request);
+/* Writes ISSUER.crl, in which the certificates of these paths, up to a NULL, are revoked. */
+void certificate_revoke(const char *issuer, const char *const *paths);
 
 #endif /* EVPQ_TESTS_CERTIFICATES_H */
