@@ -324,13 +324,13 @@ static void take_a_walk(uint64_t seed, int steps, bool on_network)
     }
     print_message("# seed: EVPQ_TEST_SEED=%llu, %d steps, digest %016llx\n",
                   (unsigned long long)seed, steps, (unsigned long long)digest);
-    walk.acquires = calloc((size_t)steps + 1, sizeof(*walk.acquires));
-    assert_non_null(walk.acquires);
     struct step first = step_of(seed, -1);
     evpq_pool_options options = some_options(&first);
     options.max_size = SIZE_MOST;
     walk.ledger = &walk.front.ledger;
-    front_open(&walk.front, &options, NULL, NULL);
+    front_open(&walk.front, &options, NULL, NULL); /* it may skip */
+    walk.acquires = calloc((size_t)steps + 1, sizeof(*walk.acquires));
+    assert_non_null(walk.acquires);
     walk.cancel_timeout_ms = options.cancel_timeout_ms;
     struct ledger *ledger = walk.ledger;
     /* A reset hides from the server that a connection is gone, while it runs a statement. */
