@@ -37,7 +37,8 @@
  * A row must keep its place: an order with random() or now() in it has other
  * values on each page, and is refused, as is any volatile function; declare one
  * of yours that keeps its results as STABLE or IMMUTABLE. Columns of tables
- * keep their values, whatever else the statement calls. What cannot be seen is
+ * keep their values, whatever else the statement calls; beside an expression no
+ * column of the statement may be made with such a function. What cannot be seen is
  * rows of VALUES, and what a stable function asks of the clock inside.
  *
  * Without order_by the pages are *offset* pages: for small results and jumps.

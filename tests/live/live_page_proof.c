@@ -309,6 +309,7 @@ static void an_order_whose_values_change_from_page_to_page_is_refused(void **sta
         {"SELECT id, evpq_proof.\"Moves (\"() AS r FROM evpq_proof.t", "r, id", "with Moves (()"},
         {"TABLE evpq_proof.ages", "age, id", "made with now()"},
         {"SELECT age AS a, id FROM evpq_proof.ages", "id, a", "made with now()"},
+        {"SELECT 1 AS a, pg_sleep(0) AS nothing", "a", NULL},
         /* A column of a table stays. */
         {"SELECT id, random() AS r FROM evpq_proof.t", "id", NULL},
         {"TABLE evpq_proof.ages", "id", NULL},
