@@ -560,6 +560,10 @@ static void conn_after_libpq(struct evpq__conn *conn, bool ok)
 static void conn_pump(struct evpq__task *task)
 {
     struct evpq__conn *conn = evpq__container_of(task, struct evpq__conn, pump);
+    /* Most of what was posted while the socket was read has gone with that. */
+    if (conn->state <= EVPQ__CONN_BUSY && !conn->why && !conn->unsent &&
+        evpq__list_empty(&conn->queued))
+        return;
     bool ok = conn->why || evpq__send_queued(conn);
     /* A flush that could not write may have read. */
     if (ok && conn->unsent)

@@ -6,7 +6,7 @@
 
 #include "pg/value.h"
 
-static uint64_t get(const unsigned char *from, size_t bytes)
+static inline uint64_t get(const unsigned char *from, size_t bytes)
 {
     uint64_t value = 0;
     for (size_t i = 0; i < bytes; i++)
@@ -14,7 +14,7 @@ static uint64_t get(const unsigned char *from, size_t bytes)
     return value;
 }
 
-static int64_t get_signed(const unsigned char *from, size_t bytes)
+static inline int64_t get_signed(const unsigned char *from, size_t bytes)
 {
     uint64_t sign = UINT64_C(1) << (8 * bytes - 1);
     return (int64_t)((get(from, bytes) ^ sign) - sign);
@@ -22,9 +22,15 @@ static int64_t get_signed(const unsigned char *from, size_t bytes)
 
 bool evpq__read_int(const void *data, size_t length, int64_t *out)
 {
-    if (length != 2 && length != 4 && length != 8)
+    /* A constant number of bytes is one instruction. */
+    if (length == 8)
+        *out = get_signed(data, 8);
+    else if (length == 4)
+        *out = get_signed(data, 4);
+    else if (length == 2)
+        *out = get_signed(data, 2);
+    else
         return false;
-    *out = get_signed(data, length);
     return true;
 }
 

@@ -49,6 +49,47 @@ static void waiters_are_served_in_the_order_of_arrival(void **state)
     live_close(&live);
 }
 
+static bool three_idle(struct live *live, void *arg)
+{
+    (void)arg;
+    return live_stats(live).idle == 3;
+}
+
+static void nobody_queues_behind_a_slow_statement_on_a_shared_connection(void **state)
+{
+    (void)state;
+    enum { AT_ONCE = 8, ROUNDS = 20 };
+    struct live live;
+    struct outcome slow[2] = {{0}}, quick[AT_ONCE];
+    live_open(&live, EVPQ_POOL_OPTIONS(.min_size = 3, .max_size = 3, .pipeline_depth = 16));
+    live_until(&live, three_idle, NULL, 20.);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(evpq_pool_query(NULL, live.pool, EVPQ_QUERY("SELECT pg_sleep(600)"),
+                                         outcome_result, &slow[i]),
+                         EVPQ_OK);
+    live_run(&live, 0.1); /* they are known to be slow by now */
+    for (int round = 0; round < ROUNDS; round++) {
+        memset(quick, 0, sizeof(quick));
+        for (int i = 0; i < AT_ONCE; i++)
+            assert_int_equal(
+                evpq_pool_query(NULL, live.pool, EVPQ_QUERY("SELECT 1"), outcome_result, &quick[i]),
+                EVPQ_OK);
+        for (int i = 0; i < AT_ONCE; i++) {
+            live_wait(&live, &quick[i]);
+            assert_int_equal(quick[i].code, EVPQ_OK);
+            outcome_clear(&quick[i]);
+        }
+    }
+    assert_int_equal(slow[0].calls + slow[1].calls, 0);
+    assert_int_equal(evpq_pool_close(live.pool, EVPQ_CLOSE_CANCEL, 0, NULL, NULL), EVPQ_OK);
+    live.pool = NULL;
+    for (int i = 0; i < 2; i++) {
+        live_wait(&live, &slow[i]);
+        outcome_clear(&slow[i]);
+    }
+    live_close(&live);
+}
+
 static void a_lease_is_one_session(void **state)
 {
     (void)state;
@@ -396,6 +437,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waiters_are_served_in_the_order_of_arrival),
+        cmocka_unit_test(nobody_queues_behind_a_slow_statement_on_a_shared_connection),
         cmocka_unit_test(a_lease_is_one_session),
         cmocka_unit_test(acquire_times_out_when_all_are_taken),
         cmocka_unit_test(releasing_a_busy_lease_cancels_what_it_runs),
