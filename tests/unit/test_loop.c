@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 #include <ev.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -441,80 +440,6 @@ static void a_crowd_of_tasks_lets_the_loop_look_around(void **state)
     assert_int_equal(crowd_ran, CROWD - 1);
 }
 
-/* Other threads */
-
-enum { SENDERS = 4, SENT_EACH = 2500 };
-
-static struct sent {
-    struct evpq__task task;
-    int arrived;
-} sent[SENDERS][SENT_EACH];
-static int arrived;
-
-static void on_arrival(struct evpq__task *task)
-{
-    evpq__container_of(task, struct sent, task)->arrived++;
-    if (++arrived == SENDERS * SENT_EACH)
-        stop_running();
-}
-
-static void *send_all(void *arg)
-{
-    struct sent *mine = arg;
-    for (int i = 0; i < SENT_EACH; i++)
-        evpq__loop_send(loop, &mine[i].task);
-    return NULL;
-}
-
-static void what_other_threads_send_arrives_once(void **state)
-{
-    (void)state;
-    pthread_t threads[SENDERS];
-    arrived = 0;
-    memset(sent, 0, sizeof(sent));
-    for (int t = 0; t < SENDERS; t++)
-        for (int i = 0; i < SENT_EACH; i++)
-            evpq__task_init(&sent[t][i].task, on_arrival);
-    for (int t = 0; t < SENDERS; t++)
-        assert_int_equal(pthread_create(&threads[t], NULL, send_all, sent[t]), 0);
-    ev_run(ev, 0);
-    for (int t = 0; t < SENDERS; t++)
-        pthread_join(threads[t], NULL);
-    ev_run(ev, EVRUN_NOWAIT);
-    for (int t = 0; t < SENDERS; t++)
-        for (int i = 0; i < SENT_EACH; i++)
-            assert_int_equal(sent[t][i].arrived, 1);
-}
-
-static void *send_late(void *arg)
-{
-    sleep_ms(20);
-    evpq__loop_send(loop, arg);
-    return NULL;
-}
-
-static void a_sent_task_wakes_a_loop_that_blocks(void **state)
-{
-    (void)state;
-    pthread_t thread;
-    a.last = true;
-    assert_int_equal(pthread_create(&thread, NULL, send_late, &a.task), 0);
-    ev_run(ev, 0);
-    assert_string_equal(events, "a");
-    pthread_join(thread, NULL);
-}
-
-static void a_sent_task_can_be_taken_back(void **state)
-{
-    (void)state;
-    evpq__loop_send(loop, &a.task);
-    assert_true(evpq__task_posted(&a.task));
-    evpq__loop_unpost(loop, &a.task);
-    ev_run(ev, EVRUN_NOWAIT);
-    ev_run(ev, EVRUN_NOWAIT);
-    assert_string_equal(events, "");
-}
-
 /* Timers */
 
 static int64_t fired_at;
@@ -790,9 +715,6 @@ int main(void)
         test_tasks(the_loop_may_be_freed_inside_a_nested_run),
         test_tasks(a_crowd_of_tasks_lets_the_loop_look_around),
         test(a_timer_may_free_the_loop),
-        test(what_other_threads_send_arrives_once),
-        test_tasks(a_sent_task_wakes_a_loop_that_blocks),
-        test_tasks(a_sent_task_can_be_taken_back),
         test_tasks(a_timer_started_after_long_work_does_not_fire_early),
         test(a_moment_in_the_past_is_now),
         test(very_many_moments_at_once_take_several_turns),
