@@ -109,7 +109,7 @@ static void take_error(struct browse *browse, const evpq_error *err)
         terminal_write("\r\033[K", 4);
         terminal_restore();
         session_say_error(&browse->session, err);
-        browse_end(browse, ending_of(code));
+        browse_end(browse, ending_of_error(err));
         return;
     }
     browse->state = BROWSE_SHOWING;

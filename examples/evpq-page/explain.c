@@ -63,7 +63,7 @@ static void on_explained(const evpq_explanation *explanation, const evpq_error *
         return;
     if (err) {
         session_say_error(session, err);
-        session_end(session, ending_of(evpq_error_code(err)));
+        session_end(session, ending_of_error(err));
         return;
     }
     put_text(explanation->statement);

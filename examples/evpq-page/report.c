@@ -23,6 +23,13 @@ int ending_of(int code)
     }
 }
 
+int ending_of_error(const evpq_error *err)
+{
+    bool token = evpq_error_code(err) == EVPQ_EINVALID &&
+                 strcmp(evpq_error_message(err), EVPQ_TOKEN_PROBLEM) == 0;
+    return token ? END_TOKEN : ending_of(evpq_error_code(err));
+}
+
 /* Where the library names its options and the command line has other names. */
 static const struct word {
     const char *library, *here;

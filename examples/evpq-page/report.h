@@ -10,6 +10,8 @@
 
 /* How the program ends with a code of evpq. */
 int ending_of(int code);
+/* The same with an error of a callback, which may be that of a token. */
+int ending_of_error(const evpq_error *err);
 
 /* An error as lines: the message, what it points at in the statement, its detail and its hint.
  * Without options, no more than is in the error. Allocated; NULL without memory. */

@@ -68,7 +68,8 @@ static void walk_fail(struct walk *walk, int ending)
 static bool is_passable(const struct walk *walk, const evpq_error *err)
 {
     const char *state = evpq_error_sqlstate(err);
-    bool misfit = strncmp(state, "42", 2) == 0 && strcmp(state, "42501") != 0; /* no privilege */
+    bool misfit = (strncmp(state, "42", 2) == 0 && strcmp(state, "42501") != 0) || /* privilege */
+                  ending_of_error(err) == END_TOKEN;
     bool again = evpq_error_code(err) == EVPQ_ESERVER && walk->pages == 0;
     return !(misfit || again) || evpq_error_retry_safe(err);
 }
@@ -222,9 +223,9 @@ static void on_page(evpq_page *page, const evpq_error *err, void *user)
         progress_end(&walk->progress);
         session_say_error(&walk->session, err);
         if (is_passable(walk, err))
-            walk_fail(walk, ending_of(evpq_error_code(err)));
+            walk_fail(walk, ending_of_error(err));
         else
-            walk_end(walk, ending_of(evpq_error_code(err)));
+            walk_end(walk, ending_of_error(err));
         return;
     }
     const struct options *options = walk->session.options;
