@@ -391,6 +391,16 @@ static void head_over(struct evpq__conn *conn)
     evpq__conn_request_over(request, result, &failure);
 }
 
+/*
+ * An error of libpq's own, which found no memory: perhaps for a Sync, whose
+ * place the next one takes then. Each answer would go to the statement before.
+ */
+static bool loses_count(const struct evpq__conn *conn, const PGresult *result)
+{
+    return conn->in_flight > 1 && PQresultStatus(result) == PGRES_FATAL_ERROR &&
+           !PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+}
+
 /* False: libpq and we disagree about what is under way, or it is something we cannot end. */
 static bool take_result(struct evpq__conn *conn, PGresult *result)
 {
@@ -433,9 +443,10 @@ static bool take_result(struct evpq__conn *conn, PGresult *result)
     default:
         if (head)
             keep_failure(conn, result);
+        bool lost_count = loses_count(conn, result);
         conn->told = strlen(PQerrorMessage(conn->pg));
         PQclear(result);
-        return head != NULL;
+        return head != NULL && !lost_count;
     }
     PQclear(result);
     return false;
