@@ -89,6 +89,7 @@
 #include <evpq/router.h>
 #include <evpq/scan.h>
 #include <evpq/semaphore.h>
+#include <evpq/stream.h>
 #include <evpq/trace.h>
 #include <evpq/value.h>
 

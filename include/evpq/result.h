@@ -139,7 +139,8 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_result_text_array(const evpq_result *result, u
                                                     size_t capacity, size_t *count);
 
 /** libpq's result, for what evpq does not cover. Never PQclear() it; it lives as long as this
- * result. */
+ * result. NULL for NULL; of a chunk of a stream also when there is no memory, for before libpq 17
+ * it is made when it is first asked for. */
 EVPQ_API const struct pg_result *evpq_result_pgresult(const evpq_result *result);
 
 EVPQ_END_DECLS

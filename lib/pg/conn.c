@@ -17,8 +17,6 @@
 #include "pg/conn_parts.h"
 #include "pg/pq.h"
 
-/* A result above this leaves libpq with a buffer of that size for good. */
-enum { WORN_BYTES = 8 * 1024 * 1024 };
 /* What a server may say to an idle connection: notices, notifications, parameters. */
 enum { IDLE_BYTES = 1024 * 1024 };
 
@@ -180,7 +178,10 @@ void evpq__conn_request_over(struct evpq__request *request, struct evpq_result *
 {
     request->in_flight = false;
     PQclear(request->answer);
-    request->answer = NULL;
+    PQclear(request->chunks.like);
+    evpq__rows_free(request->chunks.gathered);
+    request->answer = request->chunks.like = NULL;
+    request->chunks.gathered = NULL;
     evpq__prepared_unref(request->prepared);
     request->prepared = NULL;
     request->prepares = request->again = false;
@@ -340,7 +341,7 @@ struct evpq_result *evpq__conn_outcome(struct evpq__conn *conn, const struct evp
     if (failure->code == EVPQ_OK && too_large(request, answer))
         set_too_large(request, failure);
     evpq__conn_check_commit(request, answer, failure);
-    conn->worn = conn->worn || (answer && PQresultMemorySize(answer) > WORN_BYTES);
+    conn->worn = conn->worn || (answer && PQresultMemorySize(answer) > EVPQ__WORN_BYTES);
     struct evpq_result *result = NULL;
     if (failure->code != EVPQ_OK || (answer && request->no_result)) {
         PQclear(answer);
@@ -405,6 +406,9 @@ static bool loses_count(const struct evpq__conn *conn, const PGresult *result)
 static bool take_result(struct evpq__conn *conn, PGresult *result)
 {
     struct evpq__request *head = evpq__segment_now(conn);
+    if (evpq__chunk_take(conn, result))
+        return true;
+    evpq__chunk_flush(conn);
     switch (PQresultStatus(result)) {
     case PGRES_PIPELINE_SYNC:
         PQclear(result);
@@ -477,13 +481,22 @@ enum collected {
     COLLECTED_GONE, /* it is closed, or even freed: nothing may touch it */
 };
 
+static bool may_collect(struct evpq__conn *conn)
+{
+    if (evpq__chunk_held(conn))
+        return false;
+    evpq__chunk_set_mode(conn);
+    return !PQisBusy(conn->pg);
+}
+
 /* Takes all that is complete; `now`: and delivers it. */
 static enum collected conn_collect(struct evpq__conn *conn, bool now)
 {
     /* Between two statements NULL comes once; twice in a row it means that there is nothing. */
-    for (int nulls = 0; nulls < 2 && !PQisBusy(conn->pg);) {
+    for (int nulls = 0; nulls < 2 && may_collect(conn);) {
         PGresult *result = PQgetResult(conn->pg);
         if (PQstatus(conn->pg) == CONNECTION_BAD) {
+            evpq__chunk_flush(conn);
             if (result && PQresultStatus(result) == PGRES_FATAL_ERROR && evpq__conn_head(conn))
                 keep_failure(conn, result);
             PQclear(result);
@@ -502,6 +515,7 @@ static enum collected conn_collect(struct evpq__conn *conn, bool now)
         if (sync && conn->in_flight == 0)
             break;
     }
+    evpq__chunk_flush(conn);
     PGnotify *notify;
     while ((notify = PQnotifies(conn->pg)))
         PQfreemem(notify);
@@ -509,7 +523,7 @@ static enum collected conn_collect(struct evpq__conn *conn, bool now)
      * A Sync whose result found no memory is only noted as an error by libpq, and never handed out:
      * it would be waited for until the deadline.
      */
-    if (evpq__conn_head(conn) && PQisBusy(conn->pg) &&
+    if (evpq__conn_head(conn) && !evpq__chunk_held(conn) && PQisBusy(conn->pg) &&
         strlen(PQerrorMessage(conn->pg)) > conn->told) {
         evpq__error_clear(&conn->failure);
         evpq__error_set(&conn->failure, EVPQ_ENOMEM, EVPQ_UNKNOWN, "libpq found no memory");
@@ -552,7 +566,26 @@ void evpq__conn_submit(struct evpq__conn *conn, struct evpq__request *request)
     evpq__conn_post_pump(conn);
 }
 
+void evpq__conn_hold(struct evpq__conn *conn, struct evpq__request *request, bool held)
+{
+    request->chunks.held = held;
+    conn->hold_changed = true;
+    evpq__conn_post_pump(conn);
+}
+
 /* The handlers */
+
+/* What is held is not read: the server stops when the buffers between are full. */
+static void watch(struct evpq__conn *conn)
+{
+    int events = conn->unsent ? EVPQ__READ | EVPQ__WRITE : EVPQ__READ;
+    if (evpq__chunk_held(conn))
+        evpq__io_stop(&conn->io);
+    else if (!conn->io.loop)
+        evpq__io_start(conn->loop, &conn->io, PQsocket(conn->pg), events);
+    else
+        evpq__io_change(&conn->io, events);
+}
 
 /* After each talk with libpq: is it still there, and what does it wait for? */
 static void conn_after_libpq(struct evpq__conn *conn, bool ok)
@@ -564,7 +597,7 @@ static void conn_after_libpq(struct evpq__conn *conn, bool ok)
         conn_broken(conn);
         return;
     }
-    evpq__io_change(&conn->io, conn->unsent ? EVPQ__READ | EVPQ__WRITE : EVPQ__READ);
+    watch(conn);
     evpq__drain_settle(conn);
 }
 
@@ -572,13 +605,14 @@ static void conn_pump(struct evpq__task *task)
 {
     struct evpq__conn *conn = evpq__container_of(task, struct evpq__conn, pump);
     /* Most of what was posted while the socket was read has gone with that. */
-    if (conn->state <= EVPQ__CONN_BUSY && !conn->why && !conn->unsent &&
+    if (conn->state <= EVPQ__CONN_BUSY && !conn->why && !conn->unsent && !conn->hold_changed &&
         evpq__list_empty(&conn->queued))
         return;
     bool ok = conn->why || evpq__send_queued(conn);
     /* A flush that could not write may have read. */
-    if (ok && conn->unsent)
+    if (ok && (conn->unsent || conn->hold_changed))
         ok = conn_collect(conn, false) == COLLECTED;
+    conn->hold_changed = false;
     conn_after_libpq(conn, ok);
 }
 

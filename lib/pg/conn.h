@@ -15,6 +15,21 @@
 
 struct evpq__conn;
 struct evpq__prepared;
+struct evpq__request;
+
+/* Rows that are handed over before their result is complete: chunk.c. */
+struct evpq__chunks {
+    uint32_t rows; /* at most in one; 0: the whole result at once */
+    size_t bytes;  /* from so many on a chunk is full */
+    /* Some rows have come, to be owned; NULL: there was no memory for them. */
+    void (*ready)(struct evpq__request *request, struct evpq_result *chunk);
+    bool held; /* nothing more is taken, nor read; evpq__conn_hold() sets it, or `ready` */
+
+    /* The connection's. */
+    bool mode_set;
+    struct evpq__rows *gathered; /* of single rows, or NULL */
+    PGresult *like;              /* the first of them */
+};
 
 /* One statement and its Sync. The memory is its owner's, until `done` has run or it was withdrawn.
  */
@@ -37,6 +52,7 @@ struct evpq__request {
      */
     void (*done)(struct evpq__request *request, struct evpq_result *result,
                  struct evpq_error *error);
+    struct evpq__chunks chunks;
     /* At most once, from the loop: it is about to be sent. May be NULL. */
     void (*sent)(struct evpq__request *request);
 
@@ -92,6 +108,9 @@ void evpq__conn_submit(struct evpq__conn *conn, struct evpq__request *request);
  * cancel policy says, and `done` runs when it is over there, or the connection is.
  */
 bool evpq__conn_abandon(struct evpq__conn *conn, struct evpq__request *request);
+
+/* Nothing more of its answer is taken, nor read from the socket; or it goes on. */
+void evpq__conn_hold(struct evpq__conn *conn, struct evpq__request *request, bool held);
 
 /*
  * The user is done with it. True: it is clean now. False: it is being cleaned;

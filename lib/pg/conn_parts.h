@@ -3,9 +3,9 @@
 #define EVPQ_LIB_PG_CONN_PARTS_H
 
 /*
- * The inside of a connection, for the five files that are it: send.c sends,
+ * The inside of a connection, for the six files that are it: send.c sends,
  * conn.c takes answers, segment.c those of several statements before one Sync,
- * drain.c cleans, closing.c ends.
+ * chunk.c rows before their result is complete, drain.c cleans, closing.c ends.
  *
  *            submit              abandoned, or recycled unclean
  *   IDLE <===========> BUSY ----------------------> DRAINING
@@ -20,6 +20,9 @@
 
 #include "pg/conn.h"
 #include "pg/prepared.h"
+
+/* A result above this leaves libpq with a buffer of that size for good. */
+enum { EVPQ__WORN_BYTES = 8 * 1024 * 1024 };
 
 enum evpq__conn_state {
     EVPQ__CONN_IDLE,     /* nothing queued, nothing in flight */
@@ -45,9 +48,10 @@ struct evpq__conn {
     struct evpq__task pump;
     bool *gone; /* of the handler that is delivering; set when we are freed meanwhile */
     struct evpq__list queued, sent;
-    size_t in_flight; /* length of sent */
-    const char *why;  /* set: it is closed, or the pump is to close it */
-    bool unsent;      /* libpq has bytes that the socket did not take */
+    size_t in_flight;  /* length of sent */
+    const char *why;   /* set: it is closed, or the pump is to close it */
+    bool hold_changed; /* the pump is to take what was held, or to read no more */
+    bool unsent;       /* libpq has bytes that the socket did not take */
     bool worn, proven;
     PGTransactionStatusType transaction; /* when nothing was in flight, the last time */
     bool local_timeout;    /* in this transaction a statement_timeout of ours is set */
@@ -120,6 +124,16 @@ void evpq__segment_answer(struct evpq__conn *conn, struct evpq__request *request
 void evpq__segment_over(struct evpq__conn *conn);
 /* Those at the front of `queued` that are joined cannot go: a transaction is open. */
 void evpq__segment_refuse(struct evpq__conn *conn);
+
+/* chunk.c */
+/* Before libpq looks at what has come: it is to be taken row by row. */
+void evpq__chunk_set_mode(struct evpq__conn *conn);
+/* Rows of a result that goes on? Then they are taken. */
+bool evpq__chunk_take(struct evpq__conn *conn, PGresult *result);
+/* What has been gathered is handed over. */
+void evpq__chunk_flush(struct evpq__conn *conn);
+/* The answer that comes now is held, and somebody waits for it. */
+bool evpq__chunk_held(const struct evpq__conn *conn);
 
 /* drain.c */
 void evpq__drain_init(struct evpq__conn *conn);

@@ -41,6 +41,12 @@ bool evpq__pq_send_sync(PGconn *conn)
     return PQsendPipelineSync ? PQsendPipelineSync(conn) : PQpipelineSync(conn);
 }
 
+bool evpq__pq_set_row_mode(PGconn *conn, uint32_t rows)
+{
+    return PQsetChunkedRowsMode && PQlibVersion() >= 170000 ? PQsetChunkedRowsMode(conn, (int)rows)
+                                                            : PQsetSingleRowMode(conn);
+}
+
 /*
  * Minors before August 2026 (15.19, 17.10) may leave decrypted bytes in
  * OpenSSL, for which the socket never becomes readable again.

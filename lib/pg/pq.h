@@ -38,6 +38,14 @@ extern int PQsendClosePrepared(PGconn *conn, const char *statement) __attribute_
 extern __typeof__(PQsendClosePrepared) PQsendClosePrepared __attribute__((weak));
 #endif
 
+#ifndef LIBPQ_HAS_CHUNK_MODE
+extern int PQsetChunkedRowsMode(PGconn *conn, int rows) __attribute__((weak));
+#else
+extern __typeof__(PQsetChunkedRowsMode) PQsetChunkedRowsMode __attribute__((weak));
+#endif
+/* PGRES_TUPLES_CHUNK of libpq 17. */
+enum { EVPQ__PQ_TUPLES_CHUNK = 12 };
+
 /* What every session of evpq relies on, besides client_encoding, which is set when it connects. */
 #define EVPQ__PQ_SESSION_SETUP                                                                     \
     "SELECT set_config('DateStyle','ISO',false),set_config('extra_float_digits','1',false)"
@@ -75,6 +83,10 @@ bool evpq__pq_can_share(void);
 
 /* Queues a Sync; flushed with the rest where libpq can (17), at once where it cannot. */
 bool evpq__pq_send_sync(PGconn *conn);
+
+/* The rows of what is answered now come in results of so many where libpq can (17), of one each
+ * where it cannot. False: not yet. */
+bool evpq__pq_set_row_mode(PGconn *conn, uint32_t rows);
 
 /* PQconsumeInput(), until nothing is left that only OpenSSL knows of. */
 bool evpq__pq_consume(PGconn *conn);

@@ -29,6 +29,22 @@ static bool among(uint32_t type, const uint32_t *types)
     return *types != 0;
 }
 
+/* The same of a chunk's rows, which are many. */
+static int find_copied(struct cell *cell, const struct evpq__rows *rows, uint32_t row,
+                       uint32_t column, const uint32_t *types)
+{
+    const struct evpq__cell *c = evpq__rows_cell(rows, row, column);
+    cell->binary = rows->kinds[column].binary;
+    cell->type = cell->binary ? rows->kinds[column].type : 0;
+    if (cell->binary ? !among(cell->type, types) : types != textual)
+        return EVPQ_ETYPE;
+    if (c->length < 0)
+        return EVPQ_NULL;
+    cell->length = (size_t)c->length;
+    cell->data = (const unsigned char *)rows->bytes + c->start;
+    return EVPQ_OK;
+}
+
 /*
  * Finds a value for a reader of these types: EVPQ_OK, or what the reader
  * returns. The type is looked at before NULL: a wrong one should not wait for
@@ -39,6 +55,8 @@ static int find(struct cell *cell, const evpq_result *result, uint32_t row, uint
 {
     if (!out || row >= evpq_result_rows(result) || column >= result->columns)
         return EVPQ_EINVALID;
+    if (result->copied)
+        return find_copied(cell, result->copied, row, column, types);
     const PGresult *pg = result->pg;
     int r = evpq__result_row(result, row), c = (int)column;
     cell->binary = PQfformat(pg, c) == 1;

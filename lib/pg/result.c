@@ -25,6 +25,24 @@ struct evpq_result *evpq__result_new(PGresult *pg, struct evpq__notices *notices
     return result;
 }
 
+struct evpq_result *evpq__result_of_rows(PGresult *pg, struct evpq__rows *copied,
+                                         struct evpq__notices *notices)
+{
+    struct evpq_result *result = evpq__result_new(pg, notices);
+    if (!result) {
+        evpq__rows_free(copied);
+        return NULL;
+    }
+    result->copied = copied;
+    result->rows = copied->count;
+    return result;
+}
+
+size_t evpq__result_bytes(const struct evpq_result *result)
+{
+    return result->copied ? evpq__rows_bytes(result->copied) : PQresultMemorySize(result->pg);
+}
+
 void evpq__result_show(struct evpq_result *result, uint32_t rows, uint32_t columns, bool reversed)
 {
     if (rows < result->rows)
@@ -46,6 +64,7 @@ void evpq_result_free(evpq_result *result)
     if (!result || --result->refs > 0)
         return;
     PQclear(result->pg);
+    evpq__rows_free(result->copied);
     evpq__notices_unref(result->notices);
     evpq__free(result);
 }
@@ -96,13 +115,24 @@ int evpq_result_format(const evpq_result *result)
 
 bool evpq_result_is_null(const evpq_result *result, uint32_t row, uint32_t column)
 {
-    return row >= evpq_result_rows(result) || column >= evpq_result_columns(result) ||
-           PQgetisnull(result->pg, evpq__result_row(result, row), (int)column);
+    if (row >= evpq_result_rows(result) || column >= evpq_result_columns(result))
+        return true;
+    if (result->copied)
+        return evpq__rows_cell(result->copied, row, column)->length < 0;
+    return PQgetisnull(result->pg, evpq__result_row(result, row), (int)column);
 }
 
+/* For who wants libpq's: the rows stay where they are, for texts may have been asked for. */
 const struct pg_result *evpq_result_pgresult(const evpq_result *result)
 {
-    return result ? result->pg : NULL;
+    if (!result || !result->copied || PQntuples(result->pg) == (int)result->rows)
+        return result ? result->pg : NULL;
+    PGresult *all = evpq__rows_as_result(result->copied, result->pg);
+    if (!all)
+        return NULL;
+    PQclear(result->pg);
+    ((struct evpq_result *)result)->pg = all;
+    return all;
 }
 
 /* ---- errors ---- */

@@ -7,20 +7,29 @@
 #include <evpq/result.h>
 
 #include "base/error.h"
+#include "pg/rows.h"
 
 struct evpq__notices;
 
 struct evpq_result {
-    PGresult *pg;
+    PGresult *pg;              /* of `copied`: the columns */
+    struct evpq__rows *copied; /* has the rows; NULL: `pg` has them */
     uint32_t columns;
     uint32_t rows; /* that are shown: a page hides the one that tells of the next page */
     bool reversed; /* the last of those shown is the first: a page backward */
     unsigned refs;
+    struct evpq_result *next;      /* of a stream: the chunk that waits behind it */
     struct evpq__notices *notices; /* kept: libpq's result may still report to it */
 };
 
 /* Owns `pg` from here on, and clears it when there is no memory (NULL). One reference. */
 struct evpq_result *evpq__result_new(PGresult *pg, struct evpq__notices *notices);
+/* The rows of a stream that were copied, with the columns of `pg`. Owns both, and gives both back
+ * when there is no memory. */
+struct evpq_result *evpq__result_of_rows(PGresult *pg, struct evpq__rows *copied,
+                                         struct evpq__notices *notices);
+/* Memory that its rows take. */
+size_t evpq__result_bytes(const struct evpq_result *result);
 /* Shows the first `rows` and `columns` only; reversed: these rows from the last to the first. */
 void evpq__result_show(struct evpq_result *result, uint32_t rows, uint32_t columns, bool reversed);
 /* libpq's number of a row that is shown. */

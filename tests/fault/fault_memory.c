@@ -32,6 +32,7 @@ struct call {
     int64_t nonce;      /* 0: it inserts none */
     bool in_transaction;
     const struct call *commit; /* of the transaction, if it was called */
+    uint32_t rows;             /* of a stream */
     struct outcome outcome;
 };
 
@@ -377,9 +378,28 @@ static void batch(struct tale *tale, evpq_batch_mode mode)
     await(tale, done);
 }
 
+static void on_chunk(evpq_stream *stream, evpq_result *chunk, void *user)
+{
+    (void)stream;
+    ((struct call *)user)->rows += evpq_result_rows(chunk);
+}
+
+static void on_end(evpq_result *result, const evpq_error *err, void *user)
+{
+    struct call *call = user;
+    assert_true(err || call->rows == 20);
+    outcome_result(result, err, &call->outcome);
+}
+
 static void tell_batch(struct tale *tale)
 {
     batch(tale, EVPQ_BATCH_TRANSACTION);
+    struct call *call = new_call(tale, EVPQ_OK);
+    accept_call(tale, call,
+                evpq_pool_stream(NULL, tale->live.pool,
+                                 EVPQ_QUERY("SELECT generate_series(1, 20)"), NULL, on_chunk,
+                                 on_end, call));
+    await(tale, call);
     batch(tale, EVPQ_BATCH_EACH);
 }
 

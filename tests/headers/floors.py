@@ -18,6 +18,7 @@ PUBLIC = {
     "limiter.h": "flow", "semaphore.h": "flow", "group.h": "flow", "queue.h": "flow",
     "value.h": "pg", "query.h": "pg", "result.h": "pg",
     "pool.h": "pool", "limits.h": "pool", "trace.h": "pool", "batch.h": "pool",
+    "stream.h": "session",
     "router.h": "route",
     "pager.h": "page",
     "scan.h": "page",

@@ -94,5 +94,10 @@ def batch_changes_both_or_nothing():
     equal(done.text(), "")
 
 
+@case
+def stream_adds_up_what_comes():
+    equal(example("stream", "250000").ends(0).text(), "250000 rows, 31250125000\n")
+
+
 if __name__ == "__main__":
     sys.exit(main())

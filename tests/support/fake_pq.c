@@ -494,6 +494,7 @@ static void parse(PGconn *pg)
             lose(pg, m);
         } else {
             pg->ready = m->result;
+            pg->ready_goes_on = m->goes_on;
             m->result = NULL;
             pg->async = ASYNC_READY;
             if (m->kind == SAYS_SYNC)
@@ -515,6 +516,7 @@ static void pop_command(PGconn *pg)
     if (!c)
         return;
     command_free(c);
+    pg->row_mode = 0;
 }
 
 static void next_command(PGconn *pg)
@@ -545,9 +547,33 @@ PGresult *PQgetResult(PGconn *pg)
         pop_command(pg);
         next_command(pg);
     } else {
-        pg->async = ASYNC_PIPELINE_IDLE;
+        pg->async = pg->ready_goes_on ? ASYNC_BUSY : ASYNC_PIPELINE_IDLE;
     }
     return result;
+}
+
+static int set_row_mode(PGconn *pg, int mode)
+{
+    struct command *c = first_command(&pg->commands);
+    if (pg->async != ASYNC_BUSY || !c || (c->kind != QUERY && c->kind != EXECUTE))
+        return 0;
+    pg->row_mode = mode;
+    return 1;
+}
+
+int PQsetSingleRowMode(PGconn *pg)
+{
+    return set_row_mode(pg, 1);
+}
+
+int PQsetChunkedRowsMode(PGconn *pg, int rows)
+{
+    return set_row_mode(pg, rows);
+}
+
+int fake_pg_row_mode(const PGconn *pg)
+{
+    return pg->row_mode;
 }
 
 PGnotify *PQnotifies(PGconn *pg)

@@ -82,6 +82,11 @@ void fake_says(PGconn *pg, ExecStatusType status);
 /* COMMAND_OK with this command tag. */
 void fake_says_tag(PGconn *pg, const char *tag);
 void fake_says_rows(PGconn *pg, int rows);
+/* So many rows of a result that goes on: as libpq 17 has gathered them, or one by one. */
+void fake_says_chunk(PGconn *pg, int rows);
+void fake_says_single_rows(PGconn *pg, int rows);
+/* What rows of it come in: 0 all, 1 one by one, more: gathered by libpq. */
+int fake_pg_row_mode(const PGconn *pg);
 /* severity NULL: an error of libpq's own. */
 void fake_says_error(PGconn *pg, const char *severity, const char *sqlstate, const char *message);
 void fake_says_sync(PGconn *pg, PGTransactionStatusType transaction);

@@ -25,7 +25,7 @@ struct message {
     enum kind kind;
     PGresult *result;
     PGTransactionStatusType transaction;
-    bool closes, later;
+    bool closes, later, goes_on; /* goes_on: no NULL behind it */
     char *text;
 };
 
@@ -52,6 +52,7 @@ struct pg_conn {
         ASYNC_PIPELINE_IDLE
     } async; /* as libpq calls them */
     PGresult *ready;
+    bool ready_goes_on;
     int notifications;
     char *error, *half; /* half: of a statement whose Sync has not left */
     char *prelude;      /* the last one */
@@ -72,6 +73,7 @@ struct pg_conn {
     bool blocked, fail_send, fail_sync, fail_flush;
     int flushes;
     size_t result_bytes;
+    int row_mode;
     PQnoticeReceiver receiver;
     void *receiver_arg;
 };

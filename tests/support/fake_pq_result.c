@@ -89,7 +89,20 @@ int PQntuples(const PGresult *result)
 
 int PQnfields(const PGresult *result)
 {
-    return result->status == PGRES_TUPLES_OK;
+    return result->status != PGRES_COMMAND_OK;
+}
+
+int PQgetlength(const PGresult *result, int row, int column)
+{
+    (void)result, (void)row, (void)column;
+    return 0;
+}
+
+char *PQgetvalue(const PGresult *result, int row, int column)
+{
+    static char empty[] = "";
+    (void)result, (void)row, (void)column;
+    return empty;
 }
 
 char *PQfname(const PGresult *result, int column)

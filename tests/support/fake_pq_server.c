@@ -43,6 +43,20 @@ void fake_says_rows(PGconn *pg, int rows)
     say(pg, SAYS_RESULT, fake_result_new(PGRES_TUPLES_OK, rows, pg->result_bytes));
 }
 
+void fake_says_chunk(PGconn *pg, int rows)
+{
+    enum { TUPLES_CHUNK = 12 }; /* PGRES_TUPLES_CHUNK of libpq 17 */
+    say(pg, SAYS_RESULT, fake_result_new((ExecStatusType)TUPLES_CHUNK, rows, pg->result_bytes))
+        ->goes_on = true;
+}
+
+void fake_says_single_rows(PGconn *pg, int rows)
+{
+    for (; rows > 0; rows--)
+        say(pg, SAYS_RESULT, fake_result_new(PGRES_SINGLE_TUPLE, 1, pg->result_bytes))->goes_on =
+            true;
+}
+
 void fake_says_error(PGconn *pg, const char *severity, const char *sqlstate, const char *message)
 {
     say(pg, SAYS_RESULT, fake_error_new(PGRES_FATAL_ERROR, severity, sqlstate, message));
