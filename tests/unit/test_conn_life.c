@@ -507,6 +507,26 @@ static void a_loss_behind_a_close_is_no_other_reason(void **state)
     assert_int_equal(losses, 1);
 }
 
+/* libpq may have lost a Sync, and each answer goes to the statement before from then on. */
+static void without_memory_in_libpq_no_answer_goes_to_another(void **state)
+{
+    (void)state;
+    conn_rules.depth = 3;
+    conn_submit(&a);
+    conn_submit(&b);
+    conn_run(&c);
+    fake_says_rows(pg, 1);
+    fake_says_error(pg, NULL, NULL, "out of memory\n");
+    fake_says_sync(pg, PQTRANS_IDLE);
+    fake_answers(pg);
+    fake_settle();
+    assert_int_equal(a.code, EVPQ_ENOMEM);
+    assert_int_equal(a.fate, EVPQ_UNKNOWN);
+    assert_int_equal(b.code, EVPQ_EDISCONNECTED);
+    assert_int_equal(b.fate, EVPQ_UNKNOWN);
+    assert_int_equal(c.code, EVPQ_EDISCONNECTED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -537,6 +557,7 @@ int main(void)
         conn_test(last_words_without_an_end_are_answered_with_a_goodbye),
         conn_test(a_goodbye_that_cannot_be_said_is_none),
         conn_test(a_second_reason_is_not_kept),
+        conn_test(without_memory_in_libpq_no_answer_goes_to_another),
         conn_test(a_loss_behind_a_close_is_no_other_reason),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
