@@ -138,12 +138,12 @@ typedef struct evpq_pager_options {
      * for each page. For keyset pages. */
     bool require_index;
     /**
-     * Fetch the next page, in the direction of the last one, while you work on this one. It is
-     * asked for before on_page runs, kept until it is wanted, and shows the database as it was
-     * then. One page ahead, of at most so many bytes as evpq_pool_options.max_result_bytes counts:
-     * a larger one is cut off, and fetched when it is asked for. A page fetched ahead in vain costs
-     * no error; evpq_pool_stats counts it as canceled. 0: no page is fetched ahead. Not for cursor
-     * pages.
+     * Fetch the next page, in the direction of the last one, while you work on this one. It leaves
+     * for the server when on_page has returned to the loop (so work that blocks belongs into a
+     * later turn), is kept until it is wanted, and shows the database as it was then. One page
+     * ahead, of at most so many bytes as evpq_pool_options.max_result_bytes counts: a larger one is
+     * cut off, and fetched when it is asked for. A page fetched ahead in vain costs no error;
+     * evpq_pool_stats counts it as canceled. 0: no page is fetched ahead. Not for cursor pages.
      */
     size_t prefetch_bytes;
     /** A token of evpq_page_token(): the walk ends with the row it stands behind, as if no other
