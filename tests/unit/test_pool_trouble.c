@@ -144,8 +144,8 @@ static void a_server_that_lets_in_and_drops_is_not_hammered(void **state)
             fake_loses(fake_pg(i), true, "gone\n");
         fake_advance(10);
     }
-    /* The pauses grow: one dial at a time, at most 5.1 s apart. */
-    assert_in_range(fake_dials() - before, 4, 25);
+    /* The pauses grow to a second at most, by chance: some twenty dials, not a thousand. */
+    assert_in_range(fake_dials() - before, 8, 60);
     fake_dial_all_succeed();
     fake_advance(6300);
     assert_int_equal(story_stats().idle, 4);
@@ -161,7 +161,7 @@ static void a_server_that_drops_the_first_statement_is_not_hammered(void **state
     }
     fake_advance(6000);
     /* In 10 s, not 500 dials. */
-    assert_in_range(fake_dials(), 4, 30);
+    assert_in_range(fake_dials(), 4, 60);
 }
 
 static void a_kill_makes_one_prober_again(void **state)
