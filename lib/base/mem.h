@@ -17,4 +17,11 @@ char *evpq__strdup(const char *text);
 /* As asprintf(), or NULL. */
 char *evpq__format(const char *format, ...) __attribute__((format(__printf__, 1, 2)));
 
+/* Up to where the next object of a block may begin, aligned as malloc() aligns. */
+static inline size_t evpq__aligned(size_t size)
+{
+    size_t unit = _Alignof(max_align_t);
+    return (size + unit - 1) / unit * unit;
+}
+
 #endif /* EVPQ_LIB_BASE_MEM_H */

@@ -329,9 +329,7 @@ int evpq__cursor_pull(evpq_op **out, struct evpq__cursor *cursor, int64_t offset
     struct pull *pull = evpq__alloc(sizeof(*pull));
     if (!pull)
         return EVPQ_ENOMEM;
-    if (timeout_ms == 0)
-        timeout_ms = pool->options.query_timeout_ms;
-    int64_t deadline_us = evpq__loop_deadline(pool->loop, timeout_ms);
+    int64_t deadline_us = evpq__loop_deadline(pool->loop, evpq__pool_timeout(pool, timeout_ms));
     int code = cursor->state == CURSOR_NEW ? cursor_open(cursor, deadline_us) : EVPQ_OK;
     if (code != EVPQ_OK) {
         evpq__free(pull);

@@ -355,9 +355,8 @@ int evpq__fetch_start(evpq_op **out, struct evpq_pager *pager, const struct evpq
     fetch->user = user;
     evpq__pager_ref(pager);
     pool->ops++;
-    evpq__op_init(
-        &fetch->op, &fetch_class, pool->loop,
-        evpq__loop_deadline(pool->loop, timeout_ms ? timeout_ms : pool->options.query_timeout_ms));
+    evpq__op_init(&fetch->op, &fetch_class, pool->loop,
+                  evpq__loop_deadline(pool->loop, evpq__pool_timeout(pool, timeout_ms)));
     int code = fetch_begin(fetch);
     if (code != EVPQ_OK) {
         evpq__op_discard(&fetch->op);

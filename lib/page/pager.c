@@ -191,7 +191,7 @@ int evpq_pager_open(evpq_pager **out, evpq_pool *pool, const evpq_pager_options 
 
 uint32_t evpq__pager_own_timeout(const struct evpq_pager *pager)
 {
-    return pager->timeout_ms ? pager->timeout_ms : pager->pool->options.query_timeout_ms;
+    return evpq__pool_timeout(pager->pool, pager->timeout_ms);
 }
 
 bool evpq__pager_timeout(const struct evpq_pager *pager, uint32_t *timeout_ms)

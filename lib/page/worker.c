@@ -205,9 +205,8 @@ static void worker_on_over(evpq_code why, void *user)
 /* Of a step before the first page. */
 static int64_t step_deadline(const struct evpq_scan *scan)
 {
-    uint32_t ms = scan->front->timeout_ms;
-    int64_t at_us =
-        evpq__loop_deadline(scan->pool->loop, ms ? ms : scan->pool->options.query_timeout_ms);
+    uint32_t ms = evpq__pool_timeout(scan->pool, scan->front->timeout_ms);
+    int64_t at_us = evpq__loop_deadline(scan->pool->loop, ms);
     return at_us < scan->deadline_us ? at_us : scan->deadline_us;
 }
 

@@ -353,12 +353,6 @@ static const char *batch_read(evpq_batch *out, const evpq_batch *batch)
     return problem;
 }
 
-static size_t aligned(size_t size)
-{
-    size_t unit = _Alignof(max_align_t);
-    return (size + unit - 1) / unit * unit;
-}
-
 static const evpq_query *const begin = EVPQ_QUERY("BEGIN", .prepare = EVPQ_OFF);
 static const evpq_query *const commit = EVPQ_QUERY("COMMIT", .prepare = EVPQ_OFF);
 
@@ -397,7 +391,7 @@ const char *evpq_batch_problem(const evpq_batch *batch)
 static bool add_size(size_t *size, const evpq_query *query)
 {
     evpq_query complete = complete_query(query);
-    size_t more = aligned(evpq__statement_size(&complete));
+    size_t more = evpq__aligned(evpq__statement_size(&complete));
     if (more > SIZE_MAX - *size)
         return false;
     *size += more;
@@ -407,7 +401,8 @@ static bool add_size(size_t *size, const evpq_query *query)
 /* Bytes of all, in one block; 0 when there are too many. */
 static size_t batch_size(const evpq_batch *batch, size_t parts)
 {
-    size_t size = aligned(sizeof(struct batch) + parts * sizeof(struct part)) + EVPQ__TAG_SIZE;
+    size_t size =
+        evpq__aligned(sizeof(struct batch) + parts * sizeof(struct part)) + EVPQ__TAG_SIZE;
     bool fits = add_size(&size, begin) && add_size(&size, commit);
     for (size_t i = 0; fits && i < batch->queries_count; i++)
         fits = add_size(&size, batch->queries[i]);
@@ -417,10 +412,8 @@ static size_t batch_size(const evpq_batch *batch, size_t parts)
 static void part_init(struct batch *b, struct part *part, const struct evpq_pool *pool,
                       const evpq_batch *batch)
 {
-    evpq_switch timeout =
-        batch->server_timeout ? batch->server_timeout : pool->options.server_timeout;
     part->batch = b;
-    part->request.server_timeout = timeout == EVPQ_ON;
+    part->request.server_timeout = evpq__pool_server_timeout(pool, batch->server_timeout);
     part->request.max_bytes = evpq__pool_result_limit(pool, batch->max_result_bytes);
     part->request.alone = true;
     part->request.batch = b;
@@ -434,7 +427,7 @@ static char *write_statement(struct part *part, char *block, const evpq_query *q
     evpq_query complete = complete_query(query);
     evpq__statement_write(&part->request.statement, block, &complete);
     part->request.prepare = complete.prepare;
-    return block + aligned(evpq__statement_size(&complete));
+    return block + evpq__aligned(evpq__statement_size(&complete));
 }
 
 static char *write_bracket(struct part *part, char *block, const evpq_query *query)
@@ -464,7 +457,7 @@ static int batch_new(struct batch **out, const struct evpq_pool *pool, const evp
     b->transaction = transaction;
     b->count = (uint32_t)batch->queries_count;
     b->parts_len = (uint32_t)parts;
-    char *block = (char *)b + aligned(sizeof(struct batch) + parts * sizeof(struct part));
+    char *block = (char *)b + evpq__aligned(sizeof(struct batch) + parts * sizeof(struct part));
     for (uint32_t i = 0; i < b->parts_len; i++)
         part_init(b, &b->parts[i], pool, batch);
     for (uint32_t i = 0; i < b->count; i++)
@@ -487,11 +480,6 @@ static int batch_new(struct batch **out, const struct evpq_pool *pool, const evp
     return EVPQ_OK;
 }
 
-static uint32_t timeout_of(const struct evpq_pool *pool, const evpq_batch *batch)
-{
-    return batch->timeout_ms ? batch->timeout_ms : pool->options.query_timeout_ms;
-}
-
 static void call_back(struct batch *b, evpq_batch_fn *on_result, evpq_done_fn *on_done, void *user)
 {
     b->on_result = on_result;
@@ -505,12 +493,10 @@ int evpq_pool_batch(evpq_op **out, evpq_pool *pool, const evpq_batch *batch,
     evpq_batch complete;
     if (!pool || !on_done || batch_read(&complete, batch))
         return EVPQ_EINVALID;
-    int refused = evpq__pool_admit(pool);
+    struct evpq__pass *pass;
+    int refused = evpq__pool_admit(&pass, pool, complete.tag, false);
     if (refused)
         return refused;
-    struct evpq__pass *pass = NULL;
-    if (pool->gates && evpq__pass_new(&pass, pool, complete.tag) != EVPQ_OK)
-        return EVPQ_ENOMEM;
     struct batch *b;
     int failed = batch_new(&b, pool, &complete, complete.tag);
     if (failed) {
@@ -519,7 +505,7 @@ int evpq_pool_batch(evpq_op **out, evpq_pool *pool, const evpq_batch *batch,
     }
     call_back(b, on_result, on_done, user);
     b->waiter.pass = pass;
-    evpq__pool_enter(pool, &b->waiter, &batch_class, timeout_of(pool, &complete),
+    evpq__pool_enter(pool, &b->waiter, &batch_class, evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = &b->waiter.op;
@@ -542,7 +528,8 @@ int evpq_lease_batch(evpq_op **out, evpq_lease *lease, const evpq_batch *batch,
         return failed;
     call_back(b, on_result, on_done, user);
     b->lease = lease;
-    evpq__lease_enter(lease, &b->waiter, &batch_class, timeout_of(lease->pool, &complete));
+    evpq__lease_enter(lease, &b->waiter, &batch_class,
+                      evpq__pool_timeout(lease->pool, complete.timeout_ms));
     batch_on_slot(b);
     if (out)
         *out = &b->waiter.op;

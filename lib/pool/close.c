@@ -51,9 +51,7 @@ int evpq_pool_close(evpq_pool *pool, evpq_close_mode mode, uint32_t timeout_ms,
         stop_all(pool);
     else
         evpq__timer_start(pool->loop, &pool->close_limit,
-                          evpq__loop_deadline(pool->loop, timeout_ms
-                                                              ? timeout_ms
-                                                              : pool->options.query_timeout_ms));
+                          evpq__loop_deadline(pool->loop, evpq__pool_timeout(pool, timeout_ms)));
     evpq__loop_post(pool->loop, EVPQ__SOON, &pool->settle);
     return EVPQ_OK;
 }

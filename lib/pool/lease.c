@@ -80,12 +80,10 @@ int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, const evpq_acquire_options
     if (!pool || !on_acquired ||
         evpq__options_read(&complete, sizeof(complete), options ? options : &all_defaults))
         return EVPQ_EINVALID;
-    int refused = evpq__pool_admit(pool);
+    struct evpq__pass *pass;
+    int refused = evpq__pool_admit(&pass, pool, complete.tag, false);
     if (refused)
         return refused;
-    struct evpq__pass *pass = NULL;
-    if (pool->gates && evpq__pass_new(&pass, pool, complete.tag) != EVPQ_OK)
-        return EVPQ_ENOMEM;
     struct acquire *a = evpq__alloc(sizeof(*a));
     struct evpq_lease *lease = a ? evpq__alloc(sizeof(*lease)) : NULL;
     if (!lease) {

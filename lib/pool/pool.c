@@ -335,15 +335,19 @@ void evpq__pool_refused_write(struct evpq__slot *slot, bool leased)
 
 /* Waiters */
 
-int evpq__pool_admit(struct evpq_pool *pool)
+int evpq__pool_admit(struct evpq__pass **pass, struct evpq_pool *pool, const char *tag,
+                     bool goes_on)
 {
-    if (pool->state != EVPQ__POOL_OPEN)
-        return EVPQ_ECLOSED;
-    if (pool->waiting >= pool->options.max_waiters) {
-        pool->stats.overloaded++;
-        return EVPQ_EOVERLOADED;
+    *pass = NULL;
+    if (!goes_on || pool->state != EVPQ__POOL_DRAINING) {
+        if (pool->state != EVPQ__POOL_OPEN)
+            return EVPQ_ECLOSED;
+        if (pool->waiting >= pool->options.max_waiters) {
+            pool->stats.overloaded++;
+            return EVPQ_EOVERLOADED;
+        }
     }
-    return EVPQ_OK;
+    return pool->gates ? evpq__pass_new(pass, pool, tag) : EVPQ_OK;
 }
 
 void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,

@@ -155,8 +155,11 @@ struct evpq_lease {
 
 /* pool.c: membership. */
 
-/* Is there room for one more operation? EVPQ_ECLOSED, EVPQ_EOVERLOADED. */
-int evpq__pool_admit(struct evpq_pool *pool);
+/* Is there room for one more operation? Its pass through the limits of the pool and of its tag,
+ * NULL without any; EVPQ_ECLOSED, EVPQ_EOVERLOADED, EVPQ_ENOMEM. `goes_on`: also while the pool
+ * drains. */
+int evpq__pool_admit(struct evpq__pass **pass, struct evpq_pool *pool, const char *tag,
+                     bool goes_on);
 /*
  * It waits for a slot, and `granted` follows (perhaps before this returns).
  * `acquire_ms` limits the waiting; 0 is half of the timeout.
@@ -197,6 +200,17 @@ static inline uint32_t evpq__pool_total(const struct evpq_pool *pool)
     for (int state = 0; state < EVPQ__SLOT_STATES; state++)
         total += pool->slot_count[state];
     return total;
+}
+
+/* What was asked for; 0, or nothing: what the pool has for it. */
+static inline uint32_t evpq__pool_timeout(const struct evpq_pool *pool, uint32_t timeout_ms)
+{
+    return timeout_ms ? timeout_ms : pool->options.query_timeout_ms;
+}
+
+static inline bool evpq__pool_server_timeout(const struct evpq_pool *pool, evpq_switch asked)
+{
+    return (asked ? asked : pool->options.server_timeout) == EVPQ_ON;
 }
 
 /* The default of acquire_timeout_ms: half of what the operation has (design: a pool whose waiters

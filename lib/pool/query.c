@@ -216,12 +216,6 @@ static void query_destroy(struct evpq_op *op)
 
 static const struct evpq__op_class query_class = {query_stop, query_deliver, query_destroy};
 
-static size_t aligned(size_t size)
-{
-    size_t unit = _Alignof(max_align_t);
-    return (size + unit - 1) / unit * unit;
-}
-
 size_t evpq__pool_result_limit(const struct evpq_pool *pool, size_t bytes)
 {
     enum { LEAST = 4096 }; /* an empty result of libpq takes some 2 kB */
@@ -236,18 +230,16 @@ static struct query *query_new(struct evpq_pool *pool, const evpq_query *query, 
 {
     size_t statement_size = evpq__statement_size(query);
     size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
-    struct query *q = block_new(pool, aligned(sizeof(*q)) + statement_size + tag_length + 1);
+    struct query *q = block_new(pool, evpq__aligned(sizeof(*q)) + statement_size + tag_length + 1);
     if (!q)
         return NULL;
-    char *block = (char *)q + aligned(sizeof(*q));
+    char *block = (char *)q + evpq__aligned(sizeof(*q));
     evpq__statement_write(&q->request.statement, block, query);
     if (tag_length) {
         q->waiter.tag = memcpy(block + statement_size, tag, tag_length);
         block[statement_size + tag_length] = '\0';
     }
-    evpq_switch timeout =
-        query->server_timeout ? query->server_timeout : pool->options.server_timeout;
-    q->request.server_timeout = timeout == EVPQ_ON;
+    q->request.server_timeout = evpq__pool_server_timeout(pool, query->server_timeout);
     q->request.max_bytes = evpq__pool_result_limit(pool, query->max_result_bytes);
     q->request.prepare = query->prepare;
     evpq__node_init(&q->request.node);
@@ -260,30 +252,23 @@ static struct query *query_new(struct evpq_pool *pool, const evpq_query *query, 
     return q;
 }
 
-static uint32_t timeout_of(const struct evpq_pool *pool, const evpq_query *query)
-{
-    return query->timeout_ms ? query->timeout_ms : pool->options.query_timeout_ms;
-}
-
 int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *query, bool goes_on,
                      evpq_result_fn *on_result, void *user)
 {
     evpq_query complete;
     if (!pool || !on_result || evpq__query_read(&complete, query))
         return EVPQ_EINVALID;
-    int refused = goes_on && pool->state == EVPQ__POOL_DRAINING ? EVPQ_OK : evpq__pool_admit(pool);
+    struct evpq__pass *pass;
+    int refused = evpq__pool_admit(&pass, pool, complete.tag, goes_on);
     if (refused)
         return refused;
-    struct evpq__pass *pass = NULL;
-    if (pool->gates && evpq__pass_new(&pass, pool, complete.tag) != EVPQ_OK)
-        return EVPQ_ENOMEM;
     struct query *q = query_new(pool, &complete, complete.tag, on_result, user);
     if (!q) {
         evpq__pass_end(pass);
         return EVPQ_ENOMEM;
     }
     q->waiter.pass = pass;
-    evpq__pool_enter(pool, &q->waiter, &query_class, timeout_of(pool, &complete),
+    evpq__pool_enter(pool, &q->waiter, &query_class, evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = &q->waiter.op;
@@ -326,7 +311,8 @@ int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,
         return EVPQ_ENOMEM;
     q->lease = lease;
     q->request.alone = true;
-    evpq__lease_enter(lease, &q->waiter, &query_class, timeout_of(pool, &complete));
+    evpq__lease_enter(lease, &q->waiter, &query_class,
+                      evpq__pool_timeout(pool, complete.timeout_ms));
     query_on_slot(q);
     if (out)
         *out = &q->waiter.op;

@@ -239,8 +239,7 @@ static int read_start(evpq_op **out, struct evpq_router *router, struct evpq__se
                       const evpq_query *query, const struct evpq__lag_bounds *bounds,
                       evpq_result_fn *on_result, void *user)
 {
-    uint32_t default_ms = router->primary.pool->options.query_timeout_ms;
-    uint32_t timeout_ms = query->timeout_ms ? query->timeout_ms : default_ms;
+    uint32_t timeout_ms = evpq__pool_timeout(router->primary.pool, query->timeout_ms);
     struct read *read = read_new(router, query, timeout_ms);
     if (!read)
         return EVPQ_ENOMEM;

@@ -323,28 +323,21 @@ static bool readable(evpq_query *out, evpq_stream_options *set, const evpq_query
     return !evpq__query_read(out, query) && !options_read(set, options) && !out->max_result_bytes;
 }
 
-static size_t aligned(size_t size)
-{
-    size_t unit = _Alignof(max_align_t);
-    return (size + unit - 1) / unit * unit;
-}
-
 /* The stream, its statement and its tag, in one block. */
 static struct evpq_stream *stream_new(const struct evpq_pool *pool, const evpq_query *query,
                                       const evpq_stream_options *options, const char *tag)
 {
     size_t statement_size = evpq__statement_size(query);
     size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
-    struct evpq_stream *s = evpq__alloc(aligned(sizeof(*s)) + statement_size + tag_length + 1);
+    struct evpq_stream *s =
+        evpq__alloc(evpq__aligned(sizeof(*s)) + statement_size + tag_length + 1);
     if (!s)
         return NULL;
-    char *block = (char *)s + aligned(sizeof(*s));
+    char *block = (char *)s + evpq__aligned(sizeof(*s));
     evpq__statement_write(&s->request.statement, block, query);
     if (tag_length)
         s->waiter.tag = memcpy(block + statement_size, tag, tag_length);
-    evpq_switch timeout =
-        query->server_timeout ? query->server_timeout : pool->options.server_timeout;
-    s->request.server_timeout = timeout == EVPQ_ON;
+    s->request.server_timeout = evpq__pool_server_timeout(pool, query->server_timeout);
     s->request.prepare = query->prepare;
     s->request.alone = true;
     s->request.chunks.rows = options->chunk_rows;
@@ -356,11 +349,6 @@ static struct evpq_stream *stream_new(const struct evpq_pool *pool, const evpq_q
     s->waiter.granted = stream_granted;
     evpq__task_init(&s->telling, stream_on_telling);
     return s;
-}
-
-static uint32_t timeout_of(const struct evpq_pool *pool, const evpq_query *query)
-{
-    return query->timeout_ms ? query->timeout_ms : pool->options.query_timeout_ms;
 }
 
 static void call_back(struct evpq_stream *s, evpq_chunk_fn *on_chunk, evpq_result_fn *on_done,
@@ -379,12 +367,10 @@ int evpq_pool_stream(evpq_stream **out, evpq_pool *pool, const evpq_query *query
     evpq_stream_options set;
     if (!pool || !on_chunk || !on_done || !readable(&complete, &set, query, options))
         return EVPQ_EINVALID;
-    int refused = evpq__pool_admit(pool);
+    struct evpq__pass *pass;
+    int refused = evpq__pool_admit(&pass, pool, complete.tag, false);
     if (refused)
         return refused;
-    struct evpq__pass *pass = NULL;
-    if (pool->gates && evpq__pass_new(&pass, pool, complete.tag) != EVPQ_OK)
-        return EVPQ_ENOMEM;
     struct evpq_stream *s = stream_new(pool, &complete, &set, complete.tag);
     if (!s) {
         evpq__pass_end(pass);
@@ -392,7 +378,7 @@ int evpq_pool_stream(evpq_stream **out, evpq_pool *pool, const evpq_query *query
     }
     call_back(s, on_chunk, on_done, user);
     s->waiter.pass = pass;
-    evpq__pool_enter(pool, &s->waiter, &stream_class, timeout_of(pool, &complete),
+    evpq__pool_enter(pool, &s->waiter, &stream_class, evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = s;
@@ -417,7 +403,8 @@ int evpq_lease_stream(evpq_stream **out, evpq_lease *lease, const evpq_query *qu
         return EVPQ_ENOMEM;
     call_back(s, on_chunk, on_done, user);
     s->lease = lease;
-    evpq__lease_enter(lease, &s->waiter, &stream_class, timeout_of(pool, &complete));
+    evpq__lease_enter(lease, &s->waiter, &stream_class,
+                      evpq__pool_timeout(pool, complete.timeout_ms));
     stream_on_slot(s);
     if (out)
         *out = s;
