@@ -8,8 +8,8 @@
 #include <cmocka.h>
 #include <ev.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/loop.h"
 #include "support/fake_mem.h"
@@ -26,6 +26,15 @@ static void on_one(struct evpq__task *task)
     ev_break(ev, EVBREAK_ALL);
 }
 
+/* A test that waits for ever fails instead. */
+static ev_timer watchdog;
+
+static void on_watchdog(struct ev_loop *l, ev_timer *w, int revents)
+{
+    (void)l, (void)w, (void)revents;
+    fail_msg("it takes too long");
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -34,6 +43,8 @@ static int begin(void **state)
     ev = ev_loop_new(EVFLAG_AUTO);
     loop = evpq__loop_new(ev);
     assert_non_null(loop);
+    ev_timer_init(&watchdog, on_watchdog, 60., 0.);
+    ev_timer_start(ev, &watchdog);
     return 0;
 }
 
@@ -41,6 +52,7 @@ static int end(void **state)
 {
     (void)state;
     evpq__loop_free(loop);
+    ev_timer_stop(ev, &watchdog);
     ev_run(ev, 0);
     ev_loop_destroy(ev);
     assert_int_equal(fake_mem_bytes(), 0);
@@ -90,9 +102,23 @@ static void what_other_threads_send_arrives_once(void **state)
             assert_int_equal(sent[t][i].arrived, 1);
 }
 
+static sem_t blocks; /* posted before each blocking */
+
+static void on_block(struct ev_loop *l)
+{
+    (void)l;
+    sem_post(&blocks);
+}
+
+static void on_unblock(struct ev_loop *l)
+{
+    (void)l;
+}
+
 static void *send_late(void *arg)
 {
-    usleep(20000);
+    while (sem_wait(&blocks) != 0)
+        ;
     evpq__loop_send(loop, arg);
     return NULL;
 }
@@ -101,11 +127,15 @@ static void a_sent_task_wakes_a_loop_that_blocks(void **state)
 {
     (void)state;
     pthread_t thread;
+    assert_int_equal(sem_init(&blocks, 0, 0), 0);
+    ev_set_loop_release_cb(ev, on_block, on_unblock);
     evpq__task_init(&one, on_one);
     assert_int_equal(pthread_create(&thread, NULL, send_late, &one), 0);
     ev_run(ev, 0);
     assert_int_equal(ones, 1);
     pthread_join(thread, NULL);
+    ev_set_loop_release_cb(ev, NULL, NULL);
+    sem_destroy(&blocks);
 }
 
 static void a_sent_task_can_be_taken_back(void **state)
