@@ -3,20 +3,7 @@
 
 #include <string.h>
 
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-static bool is_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (unsigned char)c >= 0x80;
-}
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
+#include "page/letters.h"
 
 /* ---- what is skipped, and what is quoted ---- */
 
@@ -36,7 +23,7 @@ static const char *behind_comment(const char *c)
 static const char *behind_space(const char *c)
 {
     while (c && *c) {
-        if (is_space(*c))
+        if (evpq__is_space(*c))
             c++;
         else if (c[0] == '-' && c[1] == '-')
             c += strcspn(c, "\n\r");
@@ -67,7 +54,7 @@ static const char *behind_quote(const char *c, bool escapes)
 static const char *behind_dollars(const char *c)
 {
     size_t tag = 1;
-    while (is_letter(c[tag]) || (tag > 1 && is_digit(c[tag])))
+    while (evpq__is_letter(c[tag]) || (tag > 1 && evpq__is_digit(c[tag])))
         tag++;
     if (c[tag++] != '$')
         return c;
@@ -79,7 +66,7 @@ static const char *behind_dollars(const char *c)
 
 static const char *behind_word(const char *c)
 {
-    while (is_letter(*c) || is_digit(*c) || *c == '$')
+    while (evpq__is_of_word(*c))
         c++;
     return c;
 }
@@ -127,7 +114,7 @@ static bool is_word(const struct evpq__lexeme *lexeme, const char *word)
     if (lexeme->kind != EVPQ__LEX_WORD || lexeme->length != strlen(word))
         return false;
     for (size_t i = 0; i < lexeme->length; i++)
-        if ((lexeme->start[i] | 0x20) != word[i])
+        if (evpq__fold(lexeme->start[i]) != word[i])
             return false;
     return true;
 }
@@ -157,7 +144,7 @@ size_t evpq__statement_length(const char *sql)
             end = at;
     }
     size_t length = ended ? (size_t)(end - sql) : strlen(sql);
-    while (length > 0 && is_space(sql[length - 1]))
+    while (length > 0 && evpq__is_space(sql[length - 1]))
         length--;
     return length;
 }

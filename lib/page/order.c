@@ -3,35 +3,11 @@
 
 #include <string.h>
 
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static bool is_word_start(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (unsigned char)c >= 0x80;
-}
-
-static bool is_word(char c)
-{
-    return is_word_start(c) || is_digit(c) || c == '$';
-}
-
-/* As PostgreSQL folds names; tolower() would ask the locale. */
-static char fold(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
+#include "page/letters.h"
 
 static void skip_space(const char **at)
 {
-    while (is_space(**at))
+    while (evpq__is_space(**at))
         ++*at;
 }
 
@@ -39,9 +15,9 @@ static void skip_space(const char **at)
 static const char *behind_word(const char *at, const char *word)
 {
     for (; *word; word++, at++)
-        if (fold(*at) != *word)
+        if (evpq__fold(*at) != *word)
             return NULL;
-    return is_word(*at) ? NULL : at;
+    return evpq__is_of_word(*at) ? NULL : at;
 }
 
 static bool take_word(const char **at, const char *word)
@@ -107,11 +83,11 @@ static const char *parse_name(const char **at, char name[EVPQ__NAME_MAX + 1])
         char c = **at;
         if (quoted && c == '"' && (*at)[1] == '"')
             ++*at;
-        else if (quoted ? c == '"' || c == '\0' : !is_word(c))
+        else if (quoted ? c == '"' || c == '\0' : !evpq__is_of_word(c))
             break;
         if (length == EVPQ__NAME_MAX)
             return "order_by has a name longer than 63 bytes";
-        name[length++] = quoted ? c : fold(c);
+        name[length++] = quoted ? c : evpq__fold(c);
     }
     name[length] = '\0';
     if (quoted && *(*at)++ == '\0')
@@ -146,7 +122,7 @@ static const char *put_word(const char **at, struct out *out)
 {
     if (is_one_of(*at, statements))
         return "order_by takes no SELECT in an expression";
-    while (is_word(**at))
+    while (evpq__is_of_word(**at))
         put_char(out, *(*at)++);
     if (**at == '\'' || (**at == '&' && ((*at)[1] == '\'' || (*at)[1] == '"')))
         return "order_by takes no string with a prefix";
@@ -159,9 +135,9 @@ static const char *put_symbol(const char **at, struct out *out)
     const char *c = *at;
     if ((c[0] == '-' && c[1] == '-') || (c[0] == '/' && c[1] == '*'))
         return "order_by takes no comments";
-    if (*c == '$' && is_digit(c[1])) {
+    if (*c == '$' && evpq__is_digit(c[1])) {
         put_char(out, *(*at)++);
-        while (is_digit(**at))
+        while (evpq__is_digit(**at))
             put_char(out, *(*at)++);
         return NULL;
     }
@@ -189,7 +165,7 @@ static const char *parse_expression(const char **at, struct out *out)
     while (**at != '\0' && (depth > 0 || (**at != ',' && !is_one_of(*at, ends_value)))) {
         char c = **at;
         const char *problem = NULL;
-        if (is_space(c)) {
+        if (evpq__is_space(c)) {
             skip_space(at);
             put_char(out, ' ');
             continue;
@@ -203,7 +179,7 @@ static const char *parse_expression(const char **at, struct out *out)
         }
         if (c == '\'' || c == '"')
             problem = put_string(at, out);
-        else if (is_word_start(c) || is_digit(c))
+        else if (evpq__is_letter(c) || evpq__is_digit(c))
             problem = put_word(at, out);
         else
             problem = put_symbol(at, out);
@@ -230,14 +206,14 @@ static const char *parse_value(const char **at, struct evpq__key *key, struct ou
     const char *start = *at;
     if (**at == '\0' || **at == ',')
         return "order_by has an empty item";
-    if (is_digit(**at)) {
+    if (evpq__is_digit(**at)) {
         const char *behind = *at;
-        while (is_word(*behind) || *behind == '.')
+        while (evpq__is_of_word(*behind) || *behind == '.')
             behind++;
         if (ends_column(behind))
             return "order_by takes names of columns, not numbers";
     }
-    if (is_word_start(**at) || **at == '"') {
+    if (evpq__is_letter(**at) || **at == '"') {
         const char *problem = parse_name(at, key->name);
         if (problem)
             return problem;
@@ -247,7 +223,7 @@ static const char *parse_value(const char **at, struct evpq__key *key, struct ou
         }
         const char *next = *at;
         skip_space(&next);
-        if (next > *at && (is_word(*next) || *next == '"'))
+        if (next > *at && (evpq__is_of_word(*next) || *next == '"'))
             return "order_by takes ASC, DESC, NULLS FIRST or NULLS LAST behind a column, then a "
                    "comma; put an expression into parentheses";
     }
@@ -263,7 +239,7 @@ static const char *parse_collate(const char **at, struct out *out)
     put_text(out, " COLLATE ");
     for (;;) {
         char name[EVPQ__NAME_MAX + 1];
-        if (!is_word_start(**at) && **at != '"')
+        if (!evpq__is_letter(**at) && **at != '"')
             return "order_by has COLLATE without a name";
         const char *problem = parse_name(at, name);
         if (problem)
@@ -393,7 +369,7 @@ const char *evpq__columns_parse(char *sql, size_t capacity, struct evpq__keyset 
     while (at) {
         char name[EVPQ__NAME_MAX + 1];
         skip_space(&at);
-        if (!is_word_start(*at) && *at != '"')
+        if (!evpq__is_letter(*at) && *at != '"')
             return "columns takes names of columns, with commas between them";
         if (parse_name(&at, name))
             return "columns has a name that is empty, too long or does not end";
