@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ours/ours.h"
 #include "support/count.h"
@@ -109,7 +110,9 @@ evpq_pool *bench_pool_open(struct ev_loop *loop, const struct bench_options *opt
     ev_timer_init(&look, on_look, 0.001, 0.001);
     ev_timer_start(loop, &look);
     while (stats.idle < connections) {
-        ev_run(loop, EVRUN_ONCE);
+        /* Not EVRUN_ONCE: the last connection is there before the loop blocks, for a minute. */
+        ev_run(loop, EVRUN_NOWAIT);
+        usleep(1000);
         bench_check(evpq_pool_stats_get(pool, &stats), NULL);
         if (stats.dial_failures > 0)
             bench_fail("a connection could not be made");
