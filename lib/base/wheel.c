@@ -3,7 +3,7 @@
 
 enum { DIGIT_BITS = 6, DIGIT_MASK = EVPQ__WHEEL_SLOTS - 1 };
 /* Nodes that are sorted anew in one call: a slot of a high level may have very many. */
-enum { MOVES_MOST = 8192 };
+enum { MOVES_MOST = 2048 };
 
 /* The last tick that the levels can tell. */
 #define FARTHEST (((int64_t)1 << (DIGIT_BITS * EVPQ__WHEEL_LEVELS)) - 1)

@@ -378,6 +378,7 @@ static void head_over(struct evpq__conn *conn)
     struct evpq_error failure = conn->failure;
     conn->answer = NULL;
     conn->failure = (struct evpq_error){0};
+    request->ran_us = evpq__loop_turn_now(conn->loop) - conn->head_since_us;
     evpq__conn_take_head(conn, request);
     evpq__conn_keep_statements(conn, request, answer);
     bool again = runs_again(conn, request);

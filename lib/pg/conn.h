@@ -69,6 +69,7 @@ struct evpq__request {
     unsigned preludes;               /* answers still to come that are not its own */
     uint32_t limit_ms;               /* the server's timeout; 0: none */
     int64_t limit_us;         /* the server cannot have stopped it for that before this moment */
+    int64_t ran_us;           /* in `done`: for how long its answer was the next to come */
     uint64_t received_before; /* bytes on the connection, when its answer could begin */
     PGresult *answer;         /* joined: what has come for it, before the Sync */
 };

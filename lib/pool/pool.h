@@ -16,6 +16,7 @@
 #include "pg/conn.h"
 #include "pool/codel.h"
 #include "pool/gate.h"
+#include "pool/slow.h"
 #include "pool/memo.h"
 #include "pool/trace.h"
 
@@ -113,6 +114,7 @@ struct evpq_pool {
     int64_t drifted_us;    /* when a server was found to take none, the last time */
     int64_t cancels_to_us; /* how far cancel requests have used up their budget */
     struct evpq__codel codel;
+    struct evpq__slow slow; /* while connections are shared */
     uint64_t operations, connections; /* ever, to number them */
     struct evpq__tracer *tracer;      /* NULL when nobody listens */
     struct evpq__memo *memo;          /* of who is above the pool; NULL until it is used */

@@ -29,7 +29,8 @@ struct query {
     evpq_result_fn *on_result;
     void *user;
     struct evpq_result *result;
-    size_t room; /* of the whole block */
+    size_t room;   /* of the whole block */
+    uint32_t mark; /* of pool->slow; 0: nothing is shared */
 };
 
 struct spare {
@@ -90,6 +91,8 @@ static void request_done(struct evpq__request *request, struct evpq_result *resu
 {
     struct query *q = evpq__container_of(request, struct query, request);
     struct evpq_op *op = &q->waiter.op;
+    if (q->mark)
+        evpq__slow_note(&q->waiter.pool->slow, q->mark, request->ran_us);
     if (evpq__op_finished(op)) {
         /* It was stopped before, and its slot has been given back then. */
         evpq_result_free(result);
@@ -246,7 +249,10 @@ static struct query *query_new(struct evpq_pool *pool, const evpq_query *query, 
     q->request.done = request_done;
     q->request.sent = request_sent;
     q->waiter.granted = query_granted;
-    q->waiter.shares = q->request.max_bytes == 0 && q->request.statement.kind == EVPQ__ORDINARY;
+    if (pool->loads)
+        q->mark = evpq__slow_mark(q->request.statement.sql, q->request.statement.sql_length);
+    q->waiter.shares = q->request.max_bytes == 0 && q->request.statement.kind == EVPQ__ORDINARY &&
+                       !(q->mark && evpq__slow_is(&pool->slow, q->mark));
     q->on_result = on_result;
     q->user = user;
     return q;

@@ -268,6 +268,31 @@ static void what_cannot_share_says_so(void **state)
     assert_int_equal(story_open(EVPQ_POOL_OPTIONS(.pipeline_depth = 1001)), EVPQ_EINVALID);
 }
 
+static void what_was_slow_the_last_time_is_alone_until_it_is_fast(void **state)
+{
+    (void)state;
+    open_with(1, 8);
+    hang(0, 1);
+    fake_advance(30);
+    fake_answers(fake_pg(0));
+    fake_settle();
+    hang(1, 1);
+    story_ask(&calls[2], "SELECT 1", 0);
+    fake_settle();
+    assert_int_equal(story_stats().waiting, 1);
+    fake_answers(fake_pg(0));
+    fake_settle();
+    assert_int_equal(calls[2].code, EVPQ_OK);
+    /* That was fast. */
+    hang(3, 1);
+    story_ask(&calls[4], "SELECT 1", 0);
+    fake_settle();
+    assert_int_equal(story_stats().waiting, 0);
+    fake_answers(fake_pg(0));
+    fake_settle();
+    assert_int_equal(calls[4].code, EVPQ_OK);
+}
+
 static void expire_and_run_on(struct call *call)
 {
     (void)call;
@@ -344,6 +369,7 @@ int main(void)
         story_test(a_slot_that_is_used_again_forgets_what_it_was),
         story_test(closing_ends_them_all),
         story_test(what_cannot_share_says_so),
+        story_test(what_was_slow_the_last_time_is_alone_until_it_is_fast),
         story_test(a_callback_may_outlive_the_connection_it_has_its_answer_from),
         story_test(a_statement_takes_two_allocations_at_most),
         story_test(without_memory_it_is_not_open),
