@@ -18,6 +18,8 @@
 #include "base/mem.h"
 #include "pg/conninfo.h"
 
+static void settle_doubt(struct evpq__slot *slot);
+
 static void slot_on_dialed(void *owner, struct evpq__dialed *dialed);
 static void slot_on_clean(void *owner);
 static void slot_on_lost(void *owner);
@@ -194,6 +196,8 @@ static void slot_on_dialed(void *owner, struct evpq__dialed *dialed)
     if (slot->conn) {
         evpq__upkeep_dial_succeeded(pool);
         evpq__upkeep_host_found(pool, slot->first_host, dialed->host);
+        slot->host = dialed->host;
+        settle_doubt(slot);
         pool->read_write = dialed->read_write;
         evpq__pool_trace_slot(slot, EVPQ_TRACE_DIALED, slot->dialed_us, NULL);
         evpq__pool_warn(slot, dialed->notices);
@@ -322,15 +326,52 @@ static void server_takes_no_writes(struct evpq__slot *slot)
     evpq__pool_expire(pool, true, "server takes no writes");
 }
 
-/*
- * It may be the session only, which is then not handed out again; and in a lease
- * the user's own transaction. Then the server's word counts.
- */
+/* It may be this session only, which is not handed out again. The next dial tells. */
+static void session_takes_no_writes(struct evpq__slot *slot)
+{
+    struct evpq_pool *pool = slot->pool;
+    if (slot->generation != pool->generation)
+        return;
+    pool->doubted_host = slot->host;
+    pool->doubted_us = evpq__loop_now(pool->loop);
+}
+
 void evpq__pool_refused_write(struct evpq__slot *slot, bool leased)
 {
-    bool session_only = leased || evpq__conn_read_only(slot->conn);
-    if (slot->pool->read_write && (!session_only || evpq__conn_in_standby(slot->conn)))
+    if (!slot->pool->read_write)
+        return;
+    /* In a lease it may be the user's own transaction: the server's word counts. */
+    if (evpq__conn_in_standby(slot->conn) || (!leased && !evpq__conn_read_only(slot->conn)))
         server_takes_no_writes(slot);
+    else if (!leased)
+        session_takes_no_writes(slot);
+}
+
+/*
+ * A dial that began after a session took no writes has passed over that session's
+ * host: so no session of it takes any, and most have not been asked yet.
+ */
+static void settle_doubt(struct evpq__slot *slot)
+{
+    struct evpq_pool *pool = slot->pool;
+    int64_t began_us = slot->dialed_us;
+    if (!pool->doubted_us || began_us < pool->doubted_us)
+        return;
+    pool->doubted_us = 0;
+    if (slot->host == pool->doubted_host)
+        return;
+    uint32_t before = pool->generation;
+    server_takes_no_writes(slot);
+    if (pool->generation == before)
+        return;
+    slot->generation = pool->generation;
+    struct evpq__list *dialing = &pool->slots[EVPQ__SLOT_DIALING];
+    for (struct evpq__node *node = evpq__list_first(dialing); node;
+         node = evpq__list_next(dialing, node)) {
+        struct evpq__slot *other = evpq__container_of(node, struct evpq__slot, node);
+        if (other->dialed_us >= began_us)
+            other->generation = pool->generation;
+    }
 }
 
 /* Waiters */
@@ -454,6 +495,8 @@ static bool fit(struct evpq__slot *slot, int64_t now)
         (evpq__conn_in_standby(slot->conn) || evpq__conn_read_only(slot->conn))) {
         if (evpq__conn_in_standby(slot->conn))
             server_takes_no_writes(slot);
+        else
+            session_takes_no_writes(slot);
         evpq__pool_retire(slot, &pool->stats.closed_expired, "takes no writes");
         return false;
     }

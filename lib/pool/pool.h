@@ -43,6 +43,7 @@ struct evpq__slot {
     uint64_t number;     /* for traces */
     uint32_t generation; /* of the pool, when it was dialed */
     size_t first_host;   /* DIALING: tried before the others; 0: none was */
+    size_t host;         /* where its connection leads */
     bool stale;          /* IDLE: serves until its replacement is there; counted in pool->stale */
     const char *why;     /* why the pool closed it */
     int64_t dialed_us;   /* when that began; then, when it was done */
@@ -112,6 +113,8 @@ struct evpq_pool {
     bool read_write;       /* the conninfo asks for a server that takes writes */
     unsigned warned;       /* a sum of evpq__dial_notice: what has been told */
     int64_t drifted_us;    /* when a server was found to take none, the last time */
+    size_t doubted_host;   /* of a session that refused to write */
+    int64_t doubted_us;    /* since when, if a dial is still to tell about it; or 0 */
     int64_t cancels_to_us; /* how far cancel requests have used up their budget */
     struct evpq__codel codel;
     struct evpq__slow slow; /* while connections are shared */
