@@ -64,7 +64,8 @@
  * not last there in transaction mode: SET, LISTEN, advisory locks, temporary tables and
  * reset_session are for a transaction of a lease at most (SET LOCAL, pg_advisory_xact_lock), or for
  * session mode. A pool notices a pooler by itself, for the server's process is another than the
- * handshake has named, and says so once: EVPQ_TRACE_WARNING, "pooler".
+ * handshake has named, says so once (EVPQ_TRACE_WARNING, "pooler"), and prepares no statements
+ * unless statement_cache asks for it.
  *
  * libpq's sslmode holds as it is given: evpq never connects below it, and never tries again with
  * less. Only verify-full makes sure of whom a password and the data go to; of a remote server that
@@ -159,9 +160,10 @@ typedef struct evpq_pool_options {
     uint32_t trace_kinds;
     /** Statements that each connection keeps prepared on the server, the least recently used leaves
      * first. One is prepared when it is used for the second time on a connection, in the same round
-     * trip, unless its own `prepare` says otherwise. Default 256, at most 10,000; EVPQ_NEVER: none
-     * is prepared, for poolers that lend a server connection for a transaction only (PgBouncer
-     * before 1.21). */
+     * trip, unless its own `prepare` says otherwise. Default 256, and none behind a pooler, which
+     * may lend a server connection for a transaction only: then the statement is not there when it
+     * is used again. At most 10,000; EVPQ_NEVER: none. Behind a pooler in session mode, or
+     * PgBouncer from 1.21 on (max_prepared_statements), give the number. */
     uint32_t statement_cache;
     /** Memory of evpq for them, for each connection. Default 1 MiB. */
     size_t statement_cache_bytes;

@@ -69,7 +69,9 @@ struct evpq__conn *evpq__conn_new(struct evpq__loop *loop, struct evpq__helper *
     evpq__io_init(&conn->io, conn_on_io);
     evpq__drain_init(conn);
     evpq__send_init(conn);
-    evpq__cache_init(&conn->statements, rules->statements, rules->statement_bytes);
+    bool pooled = dialed->notices & EVPQ__DIAL_POOLER;
+    evpq__cache_init(&conn->statements, pooled ? rules->statements_pooled : rules->statements,
+                     rules->statement_bytes);
     PQsetNoticeReceiver(conn->pg, evpq__notices_receive, notices);
     evpq__io_start(loop, &conn->io, PQsocket(conn->pg), EVPQ__READ);
     return conn;

@@ -78,10 +78,11 @@ struct evpq__request {
 struct evpq__conn_rules {
     uint32_t cancel_timeout_ms;
     evpq_cancel_policy cancel_policy;
-    uint32_t depth;         /* statements in flight at most */
-    bool reset;             /* DISCARD ALL before the next user */
-    uint32_t statements;    /* kept prepared on the server, at most; 0: none */
-    size_t statement_bytes; /* of ours, for all of them */
+    uint32_t depth;             /* statements in flight at most */
+    bool reset;                 /* DISCARD ALL before the next user */
+    uint32_t statements;        /* kept prepared on the server, at most; 0: none */
+    uint32_t statements_pooled; /* the same behind a pooler */
+    size_t statement_bytes;     /* of ours, for all of them */
 };
 
 struct evpq__conn_class {

@@ -31,7 +31,6 @@ const char *evpq__pool_options_read(struct evpq_pool_options *out,
     set_default(&out->max_lifetime_ms, 3600000);
     set_default(&out->cancels_per_s, 100);
     set_default(&out->lease_overdue_ms, 60000);
-    set_default(&out->statement_cache, 256);
     set_default(&out->pipeline_depth, 1);
     if (out->statement_cache_bytes == 0)
         out->statement_cache_bytes = 1024 * 1024;

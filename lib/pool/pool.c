@@ -664,12 +664,20 @@ static void pool_on_settle(struct evpq__task *task)
 
 /* Opening */
 
+enum { STATEMENTS = 256 }; /* the default of statement_cache, where no pooler is */
+
 static struct evpq__list *new_loads(uint32_t count)
 {
     struct evpq__list *loads = evpq__alloc(count * sizeof(*loads));
     for (uint32_t i = 0; loads && i < count; i++)
         evpq__list_init(&loads[i]);
     return loads;
+}
+
+static uint32_t statements_kept(const struct evpq_pool_options *options, uint32_t by_default)
+{
+    uint32_t asked = options->statement_cache;
+    return asked == EVPQ_NEVER ? 0 : asked ? asked : by_default;
 }
 
 int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_options *options)
@@ -702,13 +710,13 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
         evpq__free(pool);
         return EVPQ_ENOMEM;
     }
-    pool->rules = (struct evpq__conn_rules){
-        .cancel_timeout_ms = complete.cancel_timeout_ms,
-        .cancel_policy = complete.cancel_policy,
-        .depth = complete.pipeline_depth,
-        .reset = complete.reset_session,
-        .statements = complete.statement_cache == EVPQ_NEVER ? 0 : complete.statement_cache,
-        .statement_bytes = complete.statement_cache_bytes};
+    pool->rules = (struct evpq__conn_rules){.cancel_timeout_ms = complete.cancel_timeout_ms,
+                                            .cancel_policy = complete.cancel_policy,
+                                            .depth = complete.pipeline_depth,
+                                            .reset = complete.reset_session,
+                                            .statements = statements_kept(&complete, STATEMENTS),
+                                            .statements_pooled = statements_kept(&complete, 0),
+                                            .statement_bytes = complete.statement_cache_bytes};
     pool->refs = 1;
     for (int state = 0; state < EVPQ__SLOT_STATES; state++)
         evpq__list_init(&pool->slots[state]);

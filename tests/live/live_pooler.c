@@ -109,6 +109,36 @@ static void a_setting_of_a_transaction_stays_with_it(void **state)
     live_close(&live);
 }
 
+static int64_t prepared(struct live *live, evpq_lease *lease, const char *sql)
+{
+    for (int i = 0; i < 3; i++)
+        in_lease(live, lease, EVPQ_QUERY(sql));
+    return in_lease(live, lease,
+                    EVPQ_QUERY("SELECT count(*) FROM pg_prepared_statements WHERE statement = $1",
+                               EVPQ_PARAMS(evpq_text(sql))));
+}
+
+/* Elsewhere the next use may meet another connection of the server, or one that has it already. */
+static void behind_a_pooler_nothing_is_prepared_unless_asked(void **state)
+{
+    (void)state;
+    static const uint32_t asked[] = {0, 16};
+    for (size_t i = 0; i < 2; i++) {
+        struct live live;
+        struct outcome lease;
+        char sql[100];
+        snprintf(sql, sizeof(sql), "SELECT %zu::int8 /* %.9f */", i, live_now());
+        live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1, .statement_cache = asked[i]));
+        live_acquire(&live, &lease);
+        in_lease(&live, lease.lease, EVPQ_QUERY("BEGIN"));
+        bool wanted = asked[i] || pooler_mode() == POOLER_NONE;
+        assert_int_equal(prepared(&live, lease.lease, sql), wanted);
+        in_lease(&live, lease.lease, EVPQ_QUERY("COMMIT"));
+        evpq_lease_release(lease.lease);
+        live_close(&live);
+    }
+}
+
 /* PgBouncer has an SQLSTATE of its own for what it refuses: 08P01, in 1.18 for a database too. */
 static void is_told_at_once(const char *settings, const char *says)
 {
@@ -150,6 +180,7 @@ int main(void)
         cmocka_unit_test(a_pooler_is_noticed_and_told_once),
         cmocka_unit_test(a_setting_does_not_stay_with_a_lease_in_transaction_mode),
         cmocka_unit_test(a_setting_of_a_transaction_stays_with_it),
+        cmocka_unit_test(behind_a_pooler_nothing_is_prepared_unless_asked),
         cmocka_unit_test(a_wrong_password_is_told_at_once),
         cmocka_unit_test(an_unknown_database_is_told_at_once),
     };
