@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "page/lex.h"
+
 /* The server counts characters, from 1, in the statement as it was wrapped. 0: not in theirs. */
 static uint32_t own_position(const struct evpq__paged *paged, size_t head, uint32_t position)
 {
@@ -25,60 +27,6 @@ static char character_at(const struct evpq__paged *paged, uint32_t position)
     return '\0';
 }
 
-/* A comment in slashes may hold others. */
-static size_t behind_comment(const char *sql, size_t length, size_t i)
-{
-    unsigned depth = 0;
-    do {
-        bool opens = i + 1 < length && sql[i] == '/' && sql[i + 1] == '*';
-        bool closes = i + 1 < length && sql[i] == '*' && sql[i + 1] == '/';
-        depth = depth + opens - closes;
-        i += opens || closes ? 2 : 1;
-    } while (depth > 0 && i < length);
-    return i;
-}
-
-/* Where the first word is, behind parentheses too. */
-static size_t first_word(const char *sql, size_t length)
-{
-    size_t i = 0;
-    while (i < length) {
-        if (sql[i] == '(' || strchr(" \t\n\v\f\r", sql[i])) {
-            i++;
-        } else if (i + 1 < length && sql[i] == '-' && sql[i + 1] == '-') {
-            while (i < length && sql[i] != '\n')
-                i++;
-        } else if (i + 1 < length && sql[i] == '/' && sql[i + 1] == '*') {
-            i = behind_comment(sql, length, i);
-        } else {
-            break;
-        }
-    }
-    return i;
-}
-
-static bool is_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
-}
-
-/* Does it begin as what returns rows and can stand in a FROM? */
-static bool selects(const struct evpq__paged *paged)
-{
-    static const char *const words[] = {"select", "values", "table", "with"};
-    size_t start = first_word(paged->sql, paged->sql_length);
-    for (size_t w = 0; w < sizeof(words) / sizeof(*words); w++) {
-        size_t length = strlen(words[w]), i = 0;
-        if (start + length > paged->sql_length)
-            continue;
-        while (i < length && (paged->sql[start + i] | 0x20) == words[w][i])
-            i++;
-        if (i == length && (start + i == paged->sql_length || !is_letter(paged->sql[start + i])))
-            return true;
-    }
-    return false;
-}
-
 static bool is_state(const struct evpq_error *err, const char *sqlstate)
 {
     return strcmp(evpq_error_sqlstate(err), sqlstate) == 0;
@@ -96,11 +44,14 @@ static const char *hint(const struct evpq_error *from, const struct evpq__paged 
                "out of columns (evpq-page: --columns) when it is not to be handed over";
     if (strstr(of_server, "\"evpq_page.") || strstr(of_server, "\"evpq_key_"))
         return "";
-    if (of_server[0] || !is_state(from, "42601")) /* syntax_error */
+    if (!is_state(from, "42601")) /* syntax_error */
         return of_server;
-    return !selects(paged) || (position && character_at(paged, position) == ';')
-               ? "it takes one SELECT (or TABLE, VALUES, WITH), and runs it as a subquery"
-               : "";
+    if (!evpq__statement_selects(paged->sql) || (position && character_at(paged, position) == ';'))
+        return "it takes one SELECT (or TABLE, VALUES, WITH), and runs it as a subquery";
+    /* The server's hint is about the parentheses that we have put around it. */
+    return evpq__statement_balanced(paged->sql)
+               ? of_server
+               : "a parenthesis of the statement is not closed, or was not opened";
 }
 
 void evpq__failure_take(struct evpq_error *to, const struct evpq_error *from,

@@ -196,3 +196,26 @@ bool evpq__statement_locks(const char *sql)
         }
     }
 }
+
+bool evpq__statement_selects(const char *sql)
+{
+    struct evpq__lexeme next;
+    do
+        next = evpq__lex(&sql);
+    while (is_symbol(&next, '('));
+    return begins_query(&next);
+}
+
+bool evpq__statement_balanced(const char *sql)
+{
+    size_t depth = 0;
+    for (;;) {
+        struct evpq__lexeme next = evpq__lex(&sql);
+        if (next.kind == EVPQ__LEX_END || next.kind == EVPQ__LEX_OPEN)
+            return depth == 0;
+        if (is_symbol(&next, '('))
+            depth++;
+        else if (is_symbol(&next, ')') && depth-- == 0)
+            return false;
+    }
+}

@@ -33,4 +33,10 @@ size_t evpq__statement_length(const char *sql);
  */
 bool evpq__statement_locks(const char *sql);
 
+/* Does it begin, behind parentheses, as what returns rows and can stand in a FROM? */
+bool evpq__statement_selects(const char *sql);
+
+/* Is each parenthesis closed that was opened, and no other? */
+bool evpq__statement_balanced(const char *sql);
+
 #endif /* EVPQ_LIB_PAGE_LEX_H */

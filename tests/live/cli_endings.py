@@ -230,7 +230,7 @@ def what_is_no_single_select_is_refused_with_a_hint():
         done = page(sql).ends(3, "ERROR 42601: ", "HINT: ")
         check("it takes one SELECT (or TABLE, VALUES, WITH)" in done.err or sql == "SELECT 1)", done.err)
         equal(done.out, b"", sql)
-    page("(SELECT 1").ends(3, "ERROR 42601: ")
+    page("(SELECT 1").ends(3, "ERROR 42601: ", "HINT: a parenthesis of the statement is not closed")
     sql = f"WITH d AS (DELETE FROM {SCHEMA}.pause RETURNING 1) SELECT * FROM d"
     page(sql).ends(3, "ERROR 0A000: ", "WITH")
     equal(psql("-At", "-c", f"SELECT count(*) FROM {SCHEMA}.pause").text(), "1\n")
