@@ -61,10 +61,16 @@ def ndjson_keeps_every_digit():
     equal(page("-f", "ndjson", "SELECT 1 WHERE false").ends(0).text(), "")
 
 
+def copy_to_text(sql):
+    if server_version() < 150000:
+        raise Skip("COPY writes no header in text format before 15")
+    return psql("-c", f"COPY ({sql}) TO STDOUT WITH (HEADER)").out
+
+
 @case
 def tsv_is_what_copy_writes():
     nasty = NASTY + " UNION ALL SELECT 14, E'\\b\\f\\v', '\\\\N'"
-    wanted = psql("-c", f"COPY ({nasty} ORDER BY 1) TO STDOUT WITH (HEADER)").out
+    wanted = copy_to_text(f"{nasty} ORDER BY 1")
     equal(page("-f", "tsv", "--assume-unique", "--order-by", "id", nasty).ends(0).out, wanted)
     equal(page("-f", "tsv", "-n", "4", "--assume-unique", "--order-by", "id", nasty).ends(0).out, wanted, "4 a page")
 
@@ -72,7 +78,7 @@ def tsv_is_what_copy_writes():
 @case
 def rows_without_columns_are_there():
     sql = "SELECT FROM generate_series(1, 3)"
-    equal(page("-f", "tsv", sql).ends(0).out, psql("-c", f"COPY ({sql}) TO STDOUT WITH (HEADER)").out)
+    equal(page("-f", "tsv", sql).ends(0).out, copy_to_text(sql))
     equal(page("-f", "ndjson", sql).ends(0).text(), "{}\n{}\n{}\n")
     equal(page(sql).ends(0).text(), "\n--\n\n\n\n")
 

@@ -3,9 +3,9 @@
 """evpq-page on a terminal: keys, what is seen, and the terminal as it was on every exit."""
 
 import os
+import pathlib
 import re
 import signal
-import subprocess
 import sys
 import time
 
@@ -261,7 +261,7 @@ def the_terminal_is_as_it_was_on_every_exit():
 
 
 def child_of(pid):
-    return int(subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(pid)]).split()[0])
+    return int(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 
 
 @case

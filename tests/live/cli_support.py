@@ -116,6 +116,10 @@ def psql(*arguments):
     return Run(psql_command(*arguments), timeout=300).ends(0)
 
 
+def server_version():
+    return int(psql("-At", "-c", "SHOW server_version_num").text())
+
+
 def pause(seconds):
     psql("-c", f"UPDATE {SCHEMA}.pause SET seconds = {seconds}")
 
