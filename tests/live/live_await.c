@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "support/live.h"
+#include "support/pooler.h"
 
 #include <evpq/await.h>
 
@@ -182,5 +183,5 @@ int main(void)
         cmocka_unit_test(a_router_is_waited_for_as_a_pool_is),
         cmocka_unit_test(no_coroutine_is_lost_when_the_pool_closes_under_them),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return pooler_run_group_tests_name("await", tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Batches on a real server: results, order, and the truth about each statement. */
 #include "support/live.h"
+#include "support/pooler.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -680,7 +681,7 @@ static void what_the_server_has_forgotten_runs_again(void **state)
 {
     (void)state;
     struct live live;
-    open_with_table(&live, *EVPQ_POOL_OPTIONS(.max_size = 1));
+    open_with_table(&live, *EVPQ_POOL_OPTIONS(.max_size = 1, .statement_cache = 256));
     const evpq_batch *batch =
         EVPQ_BATCH(EVPQ_BATCH_TRANSACTION,
                    EVPQ_QUERIES(EVPQ_QUERY("INSERT INTO evpq_batch SELECT count(*) FROM evpq_batch "
@@ -782,5 +783,5 @@ int main(void)
         cmocka_unit_test(what_the_server_has_forgotten_runs_again),
         cmocka_unit_test(anything_may_be_closed_inside),
     };
-    return cmocka_run_group_tests_name("live_batch", tests, NULL, NULL);
+    return pooler_run_group_tests_name("batch", tests, NULL, NULL);
 }

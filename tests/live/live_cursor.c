@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Cursor pages on a real server: one moment, both ways, and a connection that comes back. */
 #include "page_step.h"
+#include "support/pooler.h"
 
 typedef int ask_fn(evpq_op **, evpq_pager *, evpq_page_fn *, void *);
 
@@ -361,5 +362,5 @@ int main(void)
         cmocka_unit_test_teardown(its_deadline_gives_the_connection_back, drop_rows),
         cmocka_unit_test_teardown(a_pool_that_closes_takes_the_connection, drop_rows),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return pooler_run_group_tests_name("cursor", tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "support/live.h"
+#include "support/pooler.h"
 
 static struct live live;
 
@@ -304,5 +305,5 @@ int main(void)
         cmocka_unit_test_teardown(the_first_failure_cancels_statements_on_the_server, end),
         cmocka_unit_test_teardown(pages_cursors_and_scans_pass_the_limits_of_the_pool, end),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return pooler_run_group_tests_name("flow", tests, NULL, NULL);
 }

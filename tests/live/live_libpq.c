@@ -4,6 +4,7 @@
  * them too, counts, and passes on.
  */
 #include "support/live.h"
+#include "support/pooler.h"
 
 #include <dlfcn.h>
 #include <libpq-fe.h>
@@ -154,5 +155,5 @@ int main(void)
         cmocka_unit_test_setup(syncs_go_by_PQsendPipelineSync_since_17, reset),
         cmocka_unit_test_setup(syncs_go_by_PQpipelineSync_before_17, reset),
     };
-    return cmocka_run_group_tests_name("libpq", tests, NULL, NULL);
+    return pooler_run_group_tests_name("libpq", tests, NULL, NULL);
 }

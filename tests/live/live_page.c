@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Pages on a real server: walks are compared with what ORDER BY gives, row for row. */
 #include "page_step.h"
+#include "support/pooler.h"
 
 /*
  * Walks to the end. The column `ord` numbers the rows in the order that is wanted, from 1: each
@@ -288,5 +289,5 @@ int main(void)
         cmocka_unit_test(a_token_of_another_walk_or_a_broken_one_is_refused),
         cmocka_unit_test(order_columns_too_long_for_a_token_are_walked_without),
     };
-    return cmocka_run_group_tests(tests, NULL, drop_rows);
+    return pooler_run_group_tests_name("page", tests, NULL, drop_rows);
 }

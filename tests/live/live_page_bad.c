@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "page_oracle.h"
+#include "support/pooler.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -402,5 +403,5 @@ int main(void)
         cmocka_unit_test(a_token_is_bound_to_how_its_columns_are_compared),
         cmocka_unit_test_setup(a_token_of_another_walk_has_one_text, make_bad),
     };
-    return cmocka_run_group_tests(tests, NULL, drop_bad);
+    return pooler_run_group_tests_name("page_bad", tests, NULL, drop_bad);
 }

@@ -5,6 +5,7 @@
  */
 #include "page_oracle.h"
 
+#include "support/pooler.h"
 #include "support/proxy.h"
 
 enum { ROWS = 10000000, DEEP = 9900000, PAGE_BIG = 10000, TRIES = 5 };
@@ -265,5 +266,5 @@ int main(void)
         cmocka_unit_test(a_page_at_the_end_costs_what_the_first_one_costs),
         cmocka_unit_test(to_fetch_ahead_hides_the_way_to_the_server),
     };
-    return cmocka_run_group_tests(tests, make_deep, drop_deep);
+    return pooler_run_group_tests_name("page_depth", tests, make_deep, drop_deep);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Pages that cannot be, fail, are cancelled or closed: a walk goes on from where it stood. */
 #include "page_step.h"
+#include "support/pooler.h"
 
 /* ---- refusals ---- */
 
@@ -430,5 +431,5 @@ int main(void)
         cmocka_unit_test(a_pager_closed_at_any_turn_calls_back_once),
         cmocka_unit_test(a_pager_outlives_its_pool),
     };
-    return cmocka_run_group_tests(tests, NULL, drop_rows);
+    return pooler_run_group_tests_name("page_faults", tests, NULL, drop_rows);
 }

@@ -6,6 +6,7 @@
  * counted too.
  */
 #include "page_oracle.h"
+#include "support/pooler.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -345,5 +346,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_page_reads_its_rows_and_one_group_of_ties, make_indexed,
                                         drop_indexed),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return pooler_run_group_tests_name("page_index", tests, NULL, NULL);
 }

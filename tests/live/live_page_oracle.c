@@ -5,6 +5,7 @@
  * cell what SELECT ... ORDER BY says.
  */
 #include "page_oracle.h"
+#include "support/pooler.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -381,5 +382,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(pages_are_what_the_server_orders, make_types, drop_types),
         cmocka_unit_test(rows_of_values_are_paged),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return pooler_run_group_tests_name("page_oracle", tests, NULL, NULL);
 }

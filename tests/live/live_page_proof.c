@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Which orders are total: on a real server, whose catalogs prove it. */
 #include "page_proof.h"
+#include "support/pooler.h"
 
 static void an_order_with_a_unique_key_of_its_table_is_total(void **state)
 {
@@ -358,5 +359,5 @@ int main(void)
         cmocka_unit_test(what_a_search_path_puts_first_changes_nothing),
         cmocka_unit_test(an_order_whose_values_change_from_page_to_page_is_refused),
     };
-    return cmocka_run_group_tests(tests, make_schema, drop_schema);
+    return pooler_run_group_tests_name("page_proof", tests, make_schema, drop_schema);
 }

@@ -5,6 +5,7 @@
 
 #include "page_proof.h"
 #include "page_step.h"
+#include "support/pooler.h"
 
 /* ---- indexes ---- */
 
@@ -213,6 +214,8 @@ static void errors_of_the_statement_are_told_as_the_users(void **state)
         "columns (evpq-page: --columns) when it is not to be handed over";
     static const char only[] =
         "it takes one SELECT (or TABLE, VALUES, WITH), and runs it as a subquery";
+    static const char unbalanced[] =
+        "a parenthesis of the statement is not closed, or was not opened";
     static const struct {
         const char *sql, *order_by, *sqlstate, *hint;
         uint32_t position;
@@ -226,7 +229,7 @@ static void errors_of_the_statement_are_told_as_the_users(void **state)
         {"INSERT INTO evpq_proof.loose VALUES (1)", "a", "42601", only, 8},
         {"-- x\n/* /* y */ */ DELETE FROM evpq_proof.t RETURNING id", "id", "42601", only, 0},
         {"SELECT 1 AS a; SELECT 2", "a", "42601", only, 14},
-        {"((SELECT 1 AS a", "a", "42601", "", 0},
+        {"((SELECT 1 AS a", "a", "42601", unbalanced, 0},
         {"SELECT 1 AS a WHERE", "a", "42601", "", 0},
         {"SELECT FROM evpq_proof.t", "id", "42703", NULL, 0},
         {"SELECT '1'::json AS a", "a", "42883", NULL, 0},
@@ -528,5 +531,5 @@ int main(void)
         cmocka_unit_test(other_parameters_need_no_proof_of_their_own),
         cmocka_unit_test(any_allocation_may_fail),
     };
-    return cmocka_run_group_tests(tests, make_schema, drop_schema);
+    return pooler_run_group_tests_name("page_proof_steps", tests, make_schema, drop_schema);
 }

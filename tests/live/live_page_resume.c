@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "page_oracle.h"
+#include "support/pooler.h"
 
 enum { ROWS = 500 };
 
@@ -259,5 +260,5 @@ int main(int argc, char **argv)
     program = argv[0];
     if (argc == 4 && strcmp(argv[1], "walk") == 0)
         return walk_and_die(argv[2], (unsigned)strtoul(argv[3], NULL, 10));
-    return cmocka_run_group_tests(tests, make_resumed, drop_resumed);
+    return pooler_run_group_tests_name("page_resume", tests, make_resumed, drop_resumed);
 }

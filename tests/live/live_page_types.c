@@ -5,6 +5,7 @@
  * through a signed token into another pager.
  */
 #include "page_oracle.h"
+#include "support/pooler.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -338,5 +339,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_type_of_the_server_makes_exact_boundaries, make_all,
                                         drop_all),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return pooler_run_group_tests_name("page_types", tests, NULL, NULL);
 }

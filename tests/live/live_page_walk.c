@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Steps of a walk: where they lead, what they hand over, how long they may take. */
 #include "page_step.h"
+#include "support/pooler.h"
 
 static void page_of(struct live *live, evpq_pager *pager, struct step *step,
                     int (*ask)(evpq_op **, evpq_pager *, evpq_page_fn *, void *), const char *order)
@@ -207,5 +208,5 @@ int main(void)
         cmocka_unit_test(a_walk_has_a_deadline_of_its_own),
         cmocka_unit_test(a_deadline_that_passed_is_the_one_that_was_set),
     };
-    return cmocka_run_group_tests(tests, NULL, drop_rows);
+    return pooler_run_group_tests_name("page_walk", tests, NULL, drop_rows);
 }

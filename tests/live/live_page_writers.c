@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "page_oracle.h"
+#include "support/pooler.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -226,5 +227,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(rows_that_stay_come_once_whatever_others_write,
                                         make_table_to_write, drop_table_written),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return pooler_run_group_tests_name("page_writers", tests, NULL, NULL);
 }

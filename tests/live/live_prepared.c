@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Statements that connections keep prepared, on a real server. */
+/* Statements that connections keep prepared, on a real server. The size of the cache is given:
+ * behind a pooler there is none by default. */
 #include "support/live.h"
+#include "support/pooler.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +29,7 @@ static void a_statement_is_prepared_at_its_second_use(void **state)
 {
     (void)state;
     struct live live;
-    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1, .statement_cache = 256));
     for (int i = 0; i < 5; i++) {
         assert_int_equal(
             live_int8(&live, EVPQ_QUERY("SELECT $1::int8 + 1", EVPQ_PARAMS(evpq_int8(i)))), i + 1);
@@ -72,7 +74,7 @@ static void a_changed_table_is_not_seen(void **state)
     (void)state;
     struct live live;
     struct outcome o;
-    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1, .statement_cache = 256));
     run(&live, "CREATE TEMP TABLE changing (a int8)");
     run(&live, "INSERT INTO changing VALUES (7)");
     const evpq_query *query = EVPQ_QUERY("SELECT * FROM changing", .prepare = EVPQ_ON);
@@ -96,7 +98,7 @@ static void what_is_lost_is_not_seen(void **state)
     static const char *const losses[] = {"DISCARD ALL", "DEALLOCATE ALL", "DISCARD ALL",
                                          "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$"};
     struct live live;
-    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1, .statement_cache = 256));
     for (size_t i = 0; i < sizeof(losses) / sizeof(losses[0]); i++) {
         live_int8(&live, EVPQ_QUERY("SELECT 1::int8", .prepare = EVPQ_ON));
         live_int8(&live, EVPQ_QUERY("SELECT 2::int8", .prepare = EVPQ_ON));
@@ -113,7 +115,7 @@ static void in_a_transaction_the_loss_is_told(void **state)
     (void)state;
     struct live live;
     struct outcome lease, o;
-    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1, .statement_cache = 256));
     live_int8(&live, EVPQ_QUERY("SELECT 1::int8", .prepare = EVPQ_ON));
     live_acquire(&live, &lease);
     static const char *const sql[] = {"BEGIN", "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$",
@@ -134,7 +136,7 @@ static void errors_come_through_as_they_are(void **state)
     (void)state;
     struct live live;
     struct outcome o;
-    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1, .statement_cache = 256));
     static const char *const wrong[][2] = {
         {"SELEC 1", "42601"}, {"SELECT nothing FROM nowhere", "42P01"}, {"SELECT 1/0", "22012"}};
     for (int i = 0; i < 9; i++) {
@@ -208,5 +210,5 @@ int main(void)
         cmocka_unit_test(a_reset_session_starts_anew),
         cmocka_unit_test(it_travels_with_a_limit_of_the_servers),
     };
-    return cmocka_run_group_tests_name("prepared", tests, NULL, NULL);
+    return pooler_run_group_tests_name("prepared", tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Statements, parameters and readers against a real server. */
 #include "support/live.h"
+#include "support/pooler.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -328,5 +329,5 @@ int main(void)
         cmocka_unit_test(a_big_statement_goes_out_while_the_socket_is_full),
         cmocka_unit_test(a_result_may_be_kept_beyond_its_pool),
     };
-    return cmocka_run_group_tests_name("query", tests, NULL, NULL);
+    return pooler_run_group_tests_name("query", tests, NULL, NULL);
 }

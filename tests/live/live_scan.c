@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "page_step.h"
+#include "support/pooler.h"
 
 static unsigned short seed[3];
 
@@ -689,5 +690,5 @@ int main(void)
         cmocka_unit_test_teardown(it_may_be_closed_at_any_moment, drop_scan_rows),
         cmocka_unit_test_teardown(a_pool_that_closes_ends_the_scan, drop_scan_rows),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return pooler_run_group_tests_name("scan", tests, NULL, NULL);
 }

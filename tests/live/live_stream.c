@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Streams on a real server: rows as they come, pauses that the server feels, and every end. */
 #include "support/live.h"
+#include "support/pooler.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -436,11 +437,11 @@ static void a_lease_streams_in_its_transaction(void **state)
     live_lease_query(&live, &o, l, EVPQ_QUERY("BEGIN"));
     outcome_clear(&o);
     live_lease_query(&live, &o, l,
-                     EVPQ_QUERY("CREATE TEMP TABLE evpq_stream AS "
+                     EVPQ_QUERY("CREATE TEMP TABLE evpq_streamed AS "
                                 "SELECT generate_series(1::int8, 3000) AS n"));
     outcome_clear(&o);
     fresh(&live, NULL);
-    assert_int_equal(evpq_lease_stream(&h.stream, l, EVPQ_QUERY("TABLE evpq_stream"), NULL,
+    assert_int_equal(evpq_lease_stream(&h.stream, l, EVPQ_QUERY("TABLE evpq_streamed"), NULL,
                                        on_chunk, on_done, &h),
                      EVPQ_OK);
     assert_int_equal(evpq_lease_query(NULL, l, EVPQ_QUERY("ROLLBACK"), outcome_result, &next),
@@ -631,5 +632,5 @@ int main(void)
         cmocka_unit_test(pauses_lose_nothing),
         cmocka_unit_test(a_lost_connection_is_not_complete),
     };
-    return cmocka_run_group_tests_name("live_stream", tests, NULL, NULL);
+    return pooler_run_group_tests_name("stream", tests, NULL, NULL);
 }

@@ -49,7 +49,7 @@ static inline void ignore_notice(void *arg, const PGresult *result)
 static inline PGresult *ask_oracle(const char *sql)
 {
     if (!oracle_conn) {
-        oracle_conn = PQconnectdb(live_conninfo() ? live_conninfo() : "");
+        oracle_conn = PQconnectdb(live_aside());
         PQsetNoticeReceiver(oracle_conn, ignore_notice, NULL);
     }
     PGresult *result = PQexec(oracle_conn, sql);

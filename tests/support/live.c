@@ -201,12 +201,17 @@ evpq_pool_stats live_stats(struct live *live)
     return stats;
 }
 
-int64_t aside_int8(const char *sql)
+const char *live_aside(void)
 {
     const char *aside = getenv("EVPQ_TEST_ASIDE");
-    if (!aside || !aside[0])
-        aside = live_conninfo() ? live_conninfo() : "";
-    PGconn *conn = PQconnectdb(aside);
+    if (aside && aside[0])
+        return aside;
+    return live_conninfo() ? live_conninfo() : "";
+}
+
+int64_t aside_int8(const char *sql)
+{
+    PGconn *conn = PQconnectdb(live_aside());
     if (PQstatus(conn) != CONNECTION_OK)
         fail_msg("%s", PQerrorMessage(conn));
     PGresult *result = PQexec(conn, sql);

@@ -67,9 +67,11 @@ void live_lease_query(struct live *live, struct outcome *outcome, evpq_lease *le
                       const evpq_query *query);
 evpq_pool_stats live_stats(struct live *live);
 
-/* A second, unrelated connection for what a test does behind the pool's back; blocks. Past a pooler:
- * EVPQ_TEST_ASIDE names the server itself. */
+/* A second, unrelated connection for what a test does behind the pool's back; blocks. Past a
+ * pooler: EVPQ_TEST_ASIDE names the server itself. */
 int64_t aside_int8(const char *sql);
+/* A connection string that goes past the pooler, where one stands before the server. */
+const char *live_aside(void);
 
 double live_now(void);
 /* 1, or less where everything is slow (valgrind): scales counts. EVPQ_TEST_SCALE=small. */
