@@ -3,6 +3,7 @@
  * Rows as they come. libpq 17 gathers them itself (PQsetChunkedRowsMode());
  * before, it hands out a result for each row, and we gather (rows.c).
  */
+#include <stdlib.h>
 
 #include "pg/conn_parts.h"
 #include "pg/pq.h"
@@ -81,6 +82,7 @@ bool evpq__chunk_take(struct evpq__conn *conn, PGresult *result)
     int status = (int)PQresultStatus(result);
     if (!chunks || (status != PGRES_SINGLE_TUPLE && status != EVPQ__PQ_TUPLES_CHUNK))
         return false;
+    chunks->affected = strtoull(PQcmdTuples(result), NULL, 10);
     if (evpq__segment_now(conn)->abandoned)
         PQclear(result);
     else if (status == PGRES_SINGLE_TUPLE)

@@ -355,6 +355,8 @@ struct evpq_result *evpq__conn_outcome(struct evpq__conn *conn, const struct evp
         if (!result)
             evpq__error_set(failure, EVPQ_ENOMEM, EVPQ_UNKNOWN,
                             "the statement succeeded, but its result found no memory");
+        else
+            result->affected = request->chunks.affected;
     }
     return result;
 }

@@ -27,6 +27,7 @@ struct evpq__chunks {
 
     /* The connection's. */
     bool mode_set;
+    uint64_t affected;           /* as libpq 17 tells it: with the last rows, not with the end */
     struct evpq__rows *gathered; /* of single rows, or NULL */
     PGresult *like;              /* the first of them */
 };

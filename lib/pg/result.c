@@ -83,7 +83,9 @@ uint32_t evpq_result_columns(const evpq_result *result)
 
 uint64_t evpq_result_affected(const evpq_result *result)
 {
-    return result ? strtoull(PQcmdTuples(result->pg), NULL, 10) : 0;
+    if (!result)
+        return 0;
+    return result->affected ? result->affected : strtoull(PQcmdTuples(result->pg), NULL, 10);
 }
 
 const char *evpq_result_column_name(const evpq_result *result, uint32_t column)

@@ -18,6 +18,7 @@ struct evpq_result {
     uint32_t rows; /* that are shown: a page hides the one that tells of the next page */
     bool reversed; /* the last of those shown is the first: a page backward */
     unsigned refs;
+    uint64_t affected;             /* where `pg` does not say: the end of a stream */
     struct evpq_result *next;      /* of a stream: the chunk that waits behind it */
     struct evpq__notices *notices; /* kept: libpq's result may still report to it */
 };

@@ -187,6 +187,7 @@ static void enter_pipeline(struct evpq__conn *conn, struct evpq__request *reques
     request->abandoned = request->cancel_tried = request->victim = request->stale = false;
     request->exposed = false;
     request->failed = request->chunks.mode_set = false;
+    request->chunks.affected = 0;
     request->preludes = 0;
     request->limit_ms = 0;
     if (conn->in_flight == 1)

@@ -10,6 +10,7 @@
 #include <libpq-fe.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static atomic_int cancels, async_cancels, syncs, queued_syncs;
@@ -147,9 +148,19 @@ static void syncs_go_by_PQpipelineSync_before_17(void **state)
     assert_int_equal(queued_syncs, 0);
 }
 
+/* EVPQ_TEST_LIBPQ: the major version that is to be loaded. */
+static void the_library_is_the_one_that_is_tested(void **state)
+{
+    (void)state;
+    const char *wanted = getenv("EVPQ_TEST_LIBPQ");
+    if (wanted)
+        assert_int_equal(PQlibVersion() / 10000, atoi(wanted));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_library_is_the_one_that_is_tested),
         cmocka_unit_test_setup(cancels_go_by_PQcancelStart_since_17, reset),
         cmocka_unit_test_setup(cancels_go_by_PQcancel_before_17, reset),
         cmocka_unit_test_setup(syncs_go_by_PQsendPipelineSync_since_17, reset),
