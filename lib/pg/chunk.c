@@ -10,13 +10,13 @@
 
 static struct evpq__chunks *chunks_now(const struct evpq__conn *conn)
 {
-    struct evpq__request *now = evpq__segment_now(conn);
+    struct evpq__request *now = conn->streams > 0 ? evpq__segment_now(conn) : NULL;
     return now && now->chunks.rows > 0 ? &now->chunks : NULL;
 }
 
 bool evpq__chunk_held(const struct evpq__conn *conn)
 {
-    struct evpq__request *now = evpq__segment_now(conn);
+    struct evpq__request *now = conn->streams > 0 ? evpq__segment_now(conn) : NULL;
     return now && now->chunks.held && !now->abandoned && !conn->unsent;
 }
 

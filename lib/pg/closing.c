@@ -60,7 +60,7 @@ void evpq__closing_begin(struct evpq__conn *conn, const char *message)
     conn->answer = NULL;
     struct evpq_error failure = conn->failure;
     conn->failure = (struct evpq_error){0};
-    conn->in_flight = 0;
+    conn->in_flight = conn->streams = 0;
     struct evpq__request *failed = evpq__segment_now(conn);
     conn->answered = NULL;
     if (failure.code != EVPQ_OK && failed) {

@@ -365,6 +365,7 @@ void evpq__conn_take_head(struct evpq__conn *conn, struct evpq__request *head)
 {
     evpq__node_unlink(&head->node);
     conn->in_flight--;
+    conn->streams -= head->chunks.rows > 0;
 }
 
 void evpq__conn_next_head(struct evpq__conn *conn)

@@ -49,6 +49,7 @@ struct evpq__conn {
     bool *gone; /* of the handler that is delivering; set when we are freed meanwhile */
     struct evpq__list queued, sent;
     size_t in_flight;  /* length of sent */
+    size_t streams;    /* of them, that hand rows over before their result is complete */
     const char *why;   /* set: it is closed, or the pump is to close it */
     bool hold_changed; /* the pump is to take what was held, or to read no more */
     bool unsent;       /* libpq has bytes that the socket did not take */

@@ -183,6 +183,7 @@ static void enter_pipeline(struct evpq__conn *conn, struct evpq__request *reques
     evpq__list_push_back(&conn->sent, &request->node);
     if (conn->in_flight++ == 0)
         conn->told = 0;
+    conn->streams += request->chunks.rows > 0;
     request->in_flight = true;
     request->abandoned = request->cancel_tried = request->victim = request->stale = false;
     request->exposed = false;
