@@ -666,6 +666,9 @@ static void pool_on_settle(struct evpq__task *task)
 
 enum { STATEMENTS = 256 }; /* the default of statement_cache, where no pooler is */
 
+/* Statements that are kept though nobody refers to them. */
+enum { UNUSED_STATEMENTS = 256, UNUSED_STATEMENT_BYTES = 256 * 1024 };
+
 static struct evpq__list *new_loads(uint32_t count)
 {
     struct evpq__list *loads = evpq__alloc(count * sizeof(*loads));
@@ -724,6 +727,7 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
     evpq__list_init(&pool->gated);
     evpq__list_init(&pool->running);
     evpq__list_init(&pool->leases);
+    evpq__statements_init(&pool->statements, UNUSED_STATEMENTS, UNUSED_STATEMENT_BYTES);
     evpq__list_init(&pool->spares);
     evpq__timer_init(&pool->close_limit, evpq__pool_on_close_limit);
     evpq__task_init(&pool->settle, pool_on_settle);

@@ -16,7 +16,6 @@
 #include "pg/conn.h"
 #include "pool/codel.h"
 #include "pool/gate.h"
-#include "pool/slow.h"
 #include "pool/memo.h"
 #include "pool/trace.h"
 
@@ -91,6 +90,7 @@ struct evpq_pool {
     struct evpq__list *loads;
     uint32_t least_load;
     struct evpq__list leases;
+    struct evpq__statements statements;
     struct evpq__list spares; /* blocks of queries that are gone, for the next */
     uint32_t spare_count;
     uint32_t ops; /* operations that are not gone yet, queries of leases included */
@@ -117,7 +117,6 @@ struct evpq_pool {
     int64_t doubted_us;    /* since when, if a dial is still to tell about it; or 0 */
     int64_t cancels_to_us; /* how far cancel requests have used up their budget */
     struct evpq__codel codel;
-    struct evpq__slow slow; /* while connections are shared */
     uint64_t operations, connections; /* ever, to number them */
     struct evpq__tracer *tracer;      /* NULL when nobody listens */
     struct evpq__memo *memo;          /* of who is above the pool; NULL until it is used */

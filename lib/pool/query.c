@@ -29,8 +29,7 @@ struct query {
     evpq_result_fn *on_result;
     void *user;
     struct evpq_result *result;
-    size_t room;   /* of the whole block */
-    uint32_t mark; /* of pool->slow; 0: nothing is shared */
+    size_t room; /* of the whole block */
 };
 
 struct spare {
@@ -91,8 +90,7 @@ static void request_done(struct evpq__request *request, struct evpq_result *resu
 {
     struct query *q = evpq__container_of(request, struct query, request);
     struct evpq_op *op = &q->waiter.op;
-    if (q->mark)
-        evpq__slow_note(&q->waiter.pool->slow, q->mark, request->ran_us);
+    evpq__statement_ran(request->statement, request->ran_us);
     if (evpq__op_finished(op)) {
         /* It was stopped before, and its slot has been given back then. */
         evpq_result_free(result);
@@ -213,6 +211,7 @@ static void query_destroy(struct evpq_op *op)
     struct evpq_pool *pool = q->waiter.pool;
     evpq__pass_end(q->waiter.pass);
     evpq_result_free(q->result);
+    evpq__statement_unref(q->request.statement);
     block_free(pool, q, q->room);
     evpq__pool_op_gone(pool);
 }
@@ -227,21 +226,28 @@ size_t evpq__pool_result_limit(const struct evpq_pool *pool, size_t bytes)
     return bytes == 0 || bytes > LEAST ? bytes : LEAST;
 }
 
-/* The query, its statement and its tag, in one block. */
+/* The query, its parameters and its tag, in one block. */
 static struct query *query_new(struct evpq_pool *pool, const evpq_query *query, const char *tag,
                                evpq_result_fn *on_result, void *user)
 {
-    size_t statement_size = evpq__statement_size(query);
+    size_t params_size = evpq__params_size(query->params, query->params_count);
     size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
-    struct query *q = block_new(pool, evpq__aligned(sizeof(*q)) + statement_size + tag_length + 1);
-    if (!q)
+    struct evpq__statement *statement = evpq__statements_get(&pool->statements, query);
+    if (!statement)
         return NULL;
-    char *block = (char *)q + evpq__aligned(sizeof(*q));
-    evpq__statement_write(&q->request.statement, block, query);
-    if (tag_length) {
-        q->waiter.tag = memcpy(block + statement_size, tag, tag_length);
-        block[statement_size + tag_length] = '\0';
+    struct query *q = block_new(pool, evpq__aligned(sizeof(*q)) + params_size + tag_length + 1);
+    if (!q) {
+        evpq__statement_unref(statement);
+        return NULL;
     }
+    char *block = (char *)q + evpq__aligned(sizeof(*q));
+    evpq__params_write(&q->request.params, block, query->params, query->params_count);
+    if (tag_length) {
+        q->waiter.tag = memcpy(block + params_size, tag, tag_length);
+        block[params_size + tag_length] = '\0';
+    }
+    q->request.statement = statement;
+    q->request.binary_result = evpq__query_binary(query);
     q->request.server_timeout = evpq__pool_server_timeout(pool, query->server_timeout);
     q->request.max_bytes = evpq__pool_result_limit(pool, query->max_result_bytes);
     q->request.prepare = query->prepare;
@@ -249,10 +255,8 @@ static struct query *query_new(struct evpq_pool *pool, const evpq_query *query, 
     q->request.done = request_done;
     q->request.sent = request_sent;
     q->waiter.granted = query_granted;
-    if (pool->loads)
-        q->mark = evpq__slow_mark(q->request.statement.sql, q->request.statement.sql_length);
-    q->waiter.shares = q->request.max_bytes == 0 && q->request.statement.kind == EVPQ__ORDINARY &&
-                       !(q->mark && evpq__slow_is(&pool->slow, q->mark));
+    q->waiter.shares =
+        q->request.max_bytes == 0 && statement->kind == EVPQ__ORDINARY && !statement->slow;
     q->on_result = on_result;
     q->user = user;
     return q;
