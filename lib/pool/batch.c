@@ -325,7 +325,8 @@ static void batch_destroy(struct evpq_op *op)
     batch_free(b);
 }
 
-static const struct evpq__op_class batch_class = {batch_stop, batch_deliver, batch_destroy};
+static const struct evpq__waiter_class batch_class = {{batch_stop, batch_deliver, batch_destroy},
+                                                      batch_granted};
 
 /* ---- making one ---- */
 
@@ -492,7 +493,6 @@ static int batch_new(struct batch **out, struct evpq_pool *pool, const evpq_batc
     size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
     if (tag_length)
         b->waiter.tag = memcpy(block, tag, tag_length);
-    b->waiter.granted = batch_granted;
     evpq__task_init(&b->telling, batch_on_telling);
     int problem = statements_problem(b);
     if (problem) {
@@ -528,7 +528,8 @@ int evpq_pool_batch(evpq_op **out, evpq_pool *pool, const evpq_batch *batch,
     }
     call_back(b, on_result, on_done, user);
     b->waiter.pass = pass;
-    evpq__pool_enter(pool, &b->waiter, &batch_class, evpq__pool_timeout(pool, complete.timeout_ms),
+    evpq__pool_enter(pool, &b->waiter, &batch_class.op,
+                     evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = &b->waiter.op;
@@ -551,7 +552,7 @@ int evpq_lease_batch(evpq_op **out, evpq_lease *lease, const evpq_batch *batch,
         return failed;
     call_back(b, on_result, on_done, user);
     b->lease = lease;
-    evpq__lease_enter(lease, &b->waiter, &batch_class,
+    evpq__lease_enter(lease, &b->waiter, &batch_class.op,
                       evpq__pool_timeout(lease->pool, complete.timeout_ms));
     batch_on_slot(b);
     if (out)

@@ -587,7 +587,7 @@ static void grant(struct evpq__waiter *waiter, struct evpq__slot *slot)
     slot_set_users(slot, slot->users + 1);
     waiter->slot = slot;
     evpq__pool_trace_op(waiter, EVPQ_TRACE_ACQUIRED, waiter->waits_since_us);
-    waiter->granted(waiter);
+    evpq__waiter_class(waiter)->granted(waiter);
 }
 
 /* Waiters and connections find each other, first come first served. */

@@ -124,6 +124,14 @@ struct evpq_pool {
     struct evpq_pool_stats stats; /* the counters of it */
 };
 
+struct evpq__waiter;
+
+/* What kind of operation wants a slot. */
+struct evpq__waiter_class {
+    struct evpq__op_class op;                     /* what its class_ points to */
+    void (*granted)(struct evpq__waiter *waiter); /* slot is set */
+};
+
 /* An operation that wants a slot. */
 struct evpq__waiter {
     struct evpq_op op;
@@ -133,11 +141,15 @@ struct evpq__waiter {
     uint32_t timeout_ms, acquire_ms;
     uint64_t number;
     int64_t started_us, waits_since_us;
-    const char *tag;                              /* NULL when it has none */
-    bool shares;                                  /* it may run beside others */
-    bool first;                                   /* it waits before all others */
-    void (*granted)(struct evpq__waiter *waiter); /* slot is set */
+    const char *tag; /* NULL when it has none */
+    bool shares;     /* it may run beside others */
+    bool first;      /* it waits before all others */
 };
+
+static inline const struct evpq__waiter_class *evpq__waiter_class(const struct evpq__waiter *waiter)
+{
+    return (const struct evpq__waiter_class *)waiter->op.class_;
+}
 
 /* A slot lent to the user. It outlives its slot, and the pool, until it is released. */
 struct evpq_lease {
@@ -166,7 +178,8 @@ int evpq__pool_admit(struct evpq__pass **pass, struct evpq_pool *pool, const cha
                      bool goes_on);
 /*
  * It waits for a slot, and `granted` follows (perhaps before this returns).
- * `acquire_ms` limits the waiting; 0 is half of the timeout.
+ * `class_` is the `op` of an evpq__waiter_class. `acquire_ms` limits the
+ * waiting; 0 is half of the timeout.
  */
 void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
                       const struct evpq__op_class *class_, uint32_t timeout_ms,

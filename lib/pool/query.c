@@ -216,7 +216,8 @@ static void query_destroy(struct evpq_op *op)
     evpq__pool_op_gone(pool);
 }
 
-static const struct evpq__op_class query_class = {query_stop, query_deliver, query_destroy};
+static const struct evpq__waiter_class query_class = {{query_stop, query_deliver, query_destroy},
+                                                      query_granted};
 
 size_t evpq__pool_result_limit(const struct evpq_pool *pool, size_t bytes)
 {
@@ -254,7 +255,6 @@ static struct query *query_new(struct evpq_pool *pool, const evpq_query *query, 
     evpq__node_init(&q->request.node);
     q->request.done = request_done;
     q->request.sent = request_sent;
-    q->waiter.granted = query_granted;
     q->waiter.shares =
         q->request.max_bytes == 0 && statement->kind == EVPQ__ORDINARY && !statement->slow;
     q->on_result = on_result;
@@ -278,7 +278,8 @@ int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *qu
         return EVPQ_ENOMEM;
     }
     q->waiter.pass = pass;
-    evpq__pool_enter(pool, &q->waiter, &query_class, evpq__pool_timeout(pool, complete.timeout_ms),
+    evpq__pool_enter(pool, &q->waiter, &query_class.op,
+                     evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = &q->waiter.op;
@@ -294,7 +295,7 @@ int evpq__pool_ask(evpq_op **out, struct evpq_pool *pool, const evpq_query *quer
     if (!q)
         return EVPQ_ENOMEM;
     q->waiter.first = true;
-    evpq__pool_enter(pool, &q->waiter, &query_class, query->timeout_ms, query->timeout_ms);
+    evpq__pool_enter(pool, &q->waiter, &query_class.op, query->timeout_ms, query->timeout_ms);
     *out = &q->waiter.op;
     return EVPQ_OK;
 }
@@ -321,7 +322,7 @@ int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,
         return EVPQ_ENOMEM;
     q->lease = lease;
     q->request.alone = true;
-    evpq__lease_enter(lease, &q->waiter, &query_class,
+    evpq__lease_enter(lease, &q->waiter, &query_class.op,
                       evpq__pool_timeout(pool, complete.timeout_ms));
     query_on_slot(q);
     if (out)
