@@ -325,8 +325,8 @@ static void batch_destroy(struct evpq_op *op)
     batch_free(b);
 }
 
-static const struct evpq__waiter_class batch_class = {{batch_stop, batch_deliver, batch_destroy},
-                                                      batch_granted};
+static const struct evpq__waiter_class batch_class = {
+    {batch_stop, batch_deliver, batch_destroy}, batch_granted, NULL};
 
 /* ---- making one ---- */
 

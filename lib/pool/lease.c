@@ -71,7 +71,7 @@ static void acquire_destroy(struct evpq_op *op)
 }
 
 static const struct evpq__waiter_class acquire_class = {
-    {acquire_stop, acquire_deliver, acquire_destroy}, acquire_granted};
+    {acquire_stop, acquire_deliver, acquire_destroy}, acquire_granted, NULL};
 
 int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, const evpq_acquire_options *options,
                       evpq_acquire_fn *on_acquired, void *user)

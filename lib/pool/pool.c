@@ -590,6 +590,18 @@ static void grant(struct evpq__waiter *waiter, struct evpq__slot *slot)
     evpq__waiter_class(waiter)->granted(waiter);
 }
 
+/* Without memory it has ended, and the slot is for the next. */
+static bool equip(struct evpq__waiter *waiter)
+{
+    const struct evpq__waiter_class *class_ = evpq__waiter_class(waiter);
+    if (!class_->equip || class_->equip(waiter))
+        return true;
+    evpq__error_set(&waiter->op.error, EVPQ_ENOMEM, EVPQ_NOT_SENT,
+                    "no memory to send it, when there was a connection for it");
+    evpq__op_finish(&waiter->op);
+    return false;
+}
+
 /* Waiters and connections find each other, first come first served. */
 static void pair(struct evpq_pool *pool)
 {
@@ -609,7 +621,8 @@ static void pair(struct evpq_pool *pool)
             pool->waiting++;
             return;
         }
-        grant(waiter, slot);
+        if (equip(waiter))
+            grant(waiter, slot);
     }
 }
 
@@ -728,7 +741,6 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
     evpq__list_init(&pool->running);
     evpq__list_init(&pool->leases);
     evpq__statements_init(&pool->statements, UNUSED_STATEMENTS, UNUSED_STATEMENT_BYTES);
-    evpq__list_init(&pool->spares);
     evpq__timer_init(&pool->close_limit, evpq__pool_on_close_limit);
     evpq__task_init(&pool->settle, pool_on_settle);
     evpq__task_init(&pool->helper_stopped, evpq__pool_on_helper_stopped);

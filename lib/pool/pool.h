@@ -69,6 +69,12 @@ struct evpq__backoff {
     unsigned short random[3];     /* erand48(): no global state */
 };
 
+/* Blocks that are kept for the next of their kind: query.c. */
+struct evpq__spares {
+    struct evpq__spare *first;
+    uint32_t count;
+};
+
 struct evpq_pool {
     struct evpq_pool_options options; /* complete: no default is left to be looked up */
     char *conninfo;
@@ -91,8 +97,7 @@ struct evpq_pool {
     uint32_t least_load;
     struct evpq__list leases;
     struct evpq__statements statements;
-    struct evpq__list spares; /* blocks of queries that are gone, for the next */
-    uint32_t spare_count;
+    struct evpq__spares spare_queries, spare_runs;
     uint32_t ops; /* operations that are not gone yet, queries of leases included */
 
     struct evpq__backoff backoff;
@@ -130,6 +135,8 @@ struct evpq__waiter;
 struct evpq__waiter_class {
     struct evpq__op_class op;                     /* what its class_ points to */
     void (*granted)(struct evpq__waiter *waiter); /* slot is set */
+    /* Before that: it takes the memory that it runs with. False: there is none. NULL: it has it. */
+    bool (*equip)(struct evpq__waiter *waiter);
 };
 
 /* An operation that wants a slot. */

@@ -301,7 +301,7 @@ static void stream_destroy(struct evpq_op *op)
 }
 
 static const struct evpq__waiter_class stream_class = {
-    {stream_stop, stream_deliver, stream_destroy}, stream_granted};
+    {stream_stop, stream_deliver, stream_destroy}, stream_granted, NULL};
 
 /* ---- making one ---- */
 
