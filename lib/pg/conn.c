@@ -276,7 +276,7 @@ static void set_too_large(const struct evpq__request *request, struct evpq_error
 void evpq__conn_check_commit(const struct evpq__request *request, PGresult *answer,
                              struct evpq_error *err)
 {
-    if (err->code != EVPQ_OK || !answer || request->statement.kind != EVPQ__COMMITS ||
+    if (err->code != EVPQ_OK || !answer || request->statement->kind != EVPQ__COMMITS ||
         strcmp(PQcmdStatus(answer), "ROLLBACK") != 0)
         return;
     evpq__error_set_report(

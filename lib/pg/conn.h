@@ -11,7 +11,7 @@
 
 #include "pg/dial.h"
 #include "pg/result.h"
-#include "pg/statement.h"
+#include "pg/statements.h"
 
 struct evpq__conn;
 struct evpq__prepared;
@@ -36,7 +36,9 @@ struct evpq__chunks {
  */
 struct evpq__request {
     struct evpq__node node;
-    struct evpq__statement statement;
+    struct evpq__statement *statement;
+    struct evpq__params params;
+    bool binary_result;
     int64_t deadline_us; /* what the server's timeout is derived from */
     bool server_timeout; /* wanted: statement_timeout travels ahead of it */
     size_t max_bytes;    /* of the result; 0: any */

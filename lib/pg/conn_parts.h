@@ -70,6 +70,7 @@ struct evpq__conn {
     /* send.c */
     struct evpq__cache statements;
     struct evpq__request deallocation; /* of one that was evicted, before libpq 17 */
+    struct evpq__statement deallocate;
     char deallocate_sql[16 + EVPQ__PREPARED_NAME_SIZE];
 
     /* drain.c */
@@ -83,6 +84,7 @@ struct evpq__conn {
     bool used;                     /* since it was clean: a statement was sent */
     unsigned resets;               /* steps of the reset that are done */
     struct evpq__request cleaning; /* one step of it at a time */
+    struct evpq__statement cleaning_statement;
 };
 
 /* conn.c */

@@ -57,6 +57,7 @@ void evpq__drain_init(struct evpq__conn *conn)
 {
     conn->cleaning.done = cleaning_done;
     conn->cleaning.alone = true;
+    conn->cleaning.statement = &conn->cleaning_statement;
     evpq__node_init(&conn->cleaning.node);
     evpq__task_init(&conn->cancel_over, on_cancel_over);
     evpq__timer_init(&conn->drain_limit, on_drain_limit);
@@ -253,7 +254,7 @@ static void cleaning_done(struct evpq__request *request, struct evpq_result *res
 
 static void send_cleaning(struct evpq__conn *conn, const char *sql)
 {
-    conn->cleaning.statement.sql = sql;
+    conn->cleaning_statement.sql = sql;
     evpq__list_push_front(&conn->queued, &conn->cleaning.node);
     evpq__conn_post_pump(conn);
 }

@@ -1,12 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/mem.h"
-
-/* The table that finds them takes its memory where we do, and does without when there is none. */
-#define uthash_malloc(size)        evpq__alloc(size)
-#define uthash_free(memory, size)  evpq__free(memory)
-#define HASH_NONFATAL_OOM          1
-#define uthash_nonfatal_oom(entry) ((void)(entry))
-
 #include "pg/prepared.h"
 
 #include <assert.h>
@@ -30,8 +22,10 @@ void evpq__prepared_ref(struct evpq__prepared *prepared)
 
 void evpq__prepared_unref(struct evpq__prepared *prepared)
 {
-    if (prepared && --prepared->refs == 0)
-        evpq__free(prepared);
+    if (!prepared || --prepared->refs > 0)
+        return;
+    evpq__statement_unref(prepared->statement);
+    evpq__free(prepared);
 }
 
 static struct evpq__prepared *of_node(struct evpq__node *node)
@@ -61,41 +55,17 @@ void evpq__cache_done(struct evpq__cache *cache)
         evpq__prepared_unref(of_node(node));
 }
 
-/* FNV-1a, 64 bits (Fowler, Noll, Vo), over the types and then the text. */
-uint64_t evpq__statement_hash(const struct evpq__statement *statement)
-{
-    uint64_t hash = 0xcbf29ce484222325, prime = 0x100000001b3;
-    for (int i = 0; i < statement->params.count; i++)
-        hash = (hash ^ statement->params.types[i]) * prime;
-    for (const char *at = statement->sql; *at; at++)
-        hash = (hash ^ (unsigned char)*at) * prime;
-    return hash;
-}
-
-static size_t types_size(int count)
-{
-    return (size_t)count * sizeof(uint32_t);
-}
-
-static bool same(const struct evpq__prepared *prepared, const struct evpq__statement *statement)
-{
-    int count = statement->params.count;
-    return prepared->count == count && prepared->sql_length == statement->sql_length &&
-           memcmp(prepared->sql, statement->sql, prepared->sql_length) == 0 &&
-           (count == 0 || memcmp(prepared->types, statement->params.types, types_size(count)) == 0);
-}
-
 struct evpq__prepared *evpq__cache_find(struct evpq__cache *cache,
-                                        const struct evpq__statement *statement, uint64_t *hash)
+                                        const struct evpq__statement *statement)
 {
     /* The same as the last time needs no look-up. */
     struct evpq__node *first = evpq__list_first(&cache->used);
-    if (first && same(of_node(first), statement))
+    if (first && of_node(first)->statement == statement)
         return of_node(first);
-    *hash = evpq__statement_hash(statement);
+    uint64_t hash = statement->hash;
     struct evpq__prepared *found = NULL;
-    HASH_FIND_BYHASHVALUE(hh, cache->table, hash, sizeof(*hash), (unsigned)*hash, found);
-    if (!found || !same(found, statement))
+    HASH_FIND_BYHASHVALUE(hh, cache->table, &hash, sizeof(hash), (unsigned)hash, found);
+    if (!found || !evpq__statement_same(found->statement, statement))
         return NULL;
     evpq__node_unlink(&found->node);
     evpq__list_push_front(&cache->used, &found->node);
@@ -139,37 +109,32 @@ static bool make_room(struct evpq__cache *cache, size_t size, size_t evictions)
     return true;
 }
 
-struct evpq__prepared *evpq__cache_add(struct evpq__cache *cache,
-                                       const struct evpq__statement *statement, uint64_t hash,
+struct evpq__prepared *evpq__cache_add(struct evpq__cache *cache, struct evpq__statement *statement,
                                        size_t evictions)
 {
-    int count = statement->params.count;
-    size_t size = sizeof(struct evpq__prepared) + types_size(count) + statement->sql_length + 1;
+    uint64_t hash = statement->hash;
+    size_t size = sizeof(struct evpq__prepared) + (size_t)statement->count * sizeof(uint32_t) +
+                  statement->sql_length + 1;
     struct evpq__prepared *other = NULL;
     HASH_FIND_BYHASHVALUE(hh, cache->table, &hash, sizeof(hash), (unsigned)hash, other);
     if (other || !make_room(cache, size, evictions))
         return NULL;
-    struct evpq__prepared *added = evpq__alloc(size);
+    struct evpq__prepared *added = evpq__alloc(sizeof(*added));
     if (!added)
         return NULL;
     added->state = EVPQ__PREPARED_ASKED;
     added->refs = 1;
     added->hash = hash;
     added->size = size;
-    added->sql_length = statement->sql_length;
-    added->count = count;
+    added->statement = statement;
     snprintf(added->name, sizeof(added->name), "evpq_%016llx", (unsigned long long)hash);
-    if (count > 0)
-        memcpy(added->types, statement->params.types, types_size(count));
-    char *sql = (char *)added->types + types_size(count);
-    memcpy(sql, statement->sql, statement->sql_length + 1);
-    added->sql = sql;
     evpq__node_init(&added->node);
     HASH_ADD_BYHASHVALUE(hh, cache->table, hash, sizeof(added->hash), (unsigned)hash, added);
     if (!added->hh.tbl) {
         evpq__free(added);
         return NULL;
     }
+    evpq__statement_ref(statement);
     evpq__list_push_front(&cache->used, &added->node);
     cache->count++;
     cache->bytes += size;

@@ -15,10 +15,7 @@
  * two statements, not even where a pooler lends the server's sessions around.
  */
 
-#include <uthash.h>
-
-#include "base/list.h"
-#include "pg/statement.h"
+#include "pg/statements.h"
 
 enum evpq__prepared_state {
     EVPQ__PREPARED_ASKED, /* its Prepare is in flight: nobody else may rely on it */
@@ -35,11 +32,8 @@ struct evpq__prepared {
     unsigned refs; /* one is the cache's */
     uint64_t hash;
     char name[EVPQ__PREPARED_NAME_SIZE];
-    size_t size; /* of all this */
-    size_t sql_length;
-    int count;
-    const char *sql;
-    uint32_t types[]; /* then the text */
+    size_t size; /* of this, the text and the types */
+    struct evpq__statement *statement;
 };
 
 /* Of how many statements it is remembered that they have been seen once. */
@@ -59,21 +53,16 @@ struct evpq__cache {
 void evpq__cache_init(struct evpq__cache *cache, uint32_t max_count, size_t max_bytes);
 void evpq__cache_done(struct evpq__cache *cache);
 
-/* What a statement is known by: its text and the types of its parameters. */
-uint64_t evpq__statement_hash(const struct evpq__statement *statement);
-
-/* The entry of the statement, now the last used; NULL when there is none, and then its hash is set.
- */
+/* The entry of the statement, now the last used; NULL when there is none. */
 struct evpq__prepared *evpq__cache_find(struct evpq__cache *cache,
-                                        const struct evpq__statement *statement, uint64_t *hash);
+                                        const struct evpq__statement *statement);
 /* Has one like it been here, some time before? Now it has. */
 bool evpq__cache_seen(struct evpq__cache *cache, uint64_t hash);
 /*
  * A new entry, ASKED. Up to `evictions` others become GONE and are to be closed
  * to make room. NULL when that is not enough, or without memory.
  */
-struct evpq__prepared *evpq__cache_add(struct evpq__cache *cache,
-                                       const struct evpq__statement *statement, uint64_t hash,
+struct evpq__prepared *evpq__cache_add(struct evpq__cache *cache, struct evpq__statement *statement,
                                        size_t evictions);
 /* What its Prepare has come to. */
 void evpq__cache_ready(struct evpq__prepared *prepared);

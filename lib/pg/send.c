@@ -60,9 +60,9 @@ static bool send_limit(struct evpq__conn *conn, struct evpq__request *request,
         conn->local_timeout = false;
     request->limit_ms = 0;
     /* A failed transaction takes nothing but its end. */
-    if (transaction == PQTRANS_INERROR || request->statement.kind == EVPQ__BEGINS)
+    if (transaction == PQTRANS_INERROR || request->statement->kind == EVPQ__BEGINS)
         return true;
-    if (before && before->statement.kind != EVPQ__BEGINS) {
+    if (before && before->statement->kind != EVPQ__BEGINS) {
         request->limit_ms = before->limit_ms;
         request->limit_us = before->limit_us;
         return true;
@@ -95,6 +95,7 @@ static void deallocated(struct evpq__request *request, struct evpq_result *resul
 void evpq__send_init(struct evpq__conn *conn)
 {
     conn->deallocation.done = deallocated;
+    conn->deallocation.statement = &conn->deallocate;
     conn->deallocation.prepare = conn->cleaning.prepare = EVPQ_OFF;
     evpq__node_init(&conn->deallocation.node);
 }
@@ -106,13 +107,13 @@ void evpq__send_init(struct evpq__conn *conn)
  * transaction.
  */
 static struct evpq__prepared *new_prepared(struct evpq__conn *conn,
-                                           const struct evpq__statement *statement, uint64_t hash)
+                                           struct evpq__statement *statement)
 {
     struct evpq__cache *cache = &conn->statements;
     if (evpq__pq_has_close_prepared())
-        return evpq__cache_add(cache, statement, hash, SIZE_MAX);
+        return evpq__cache_add(cache, statement, SIZE_MAX);
     /* It may be one of those whose end the server has still to hear of. */
-    return evpq__list_empty(&cache->closing) ? evpq__cache_add(cache, statement, hash, 1) : NULL;
+    return evpq__list_empty(&cache->closing) ? evpq__cache_add(cache, statement, 1) : NULL;
 }
 
 /* Chooses between its prepared statement, a new one, and none. */
@@ -122,14 +123,14 @@ static void choose_statement(struct evpq__conn *conn, struct evpq__request *requ
     struct evpq__cache *cache = &conn->statements;
     if (cache->max_count == 0 || request->prepare == EVPQ_OFF || request->again)
         return;
-    uint64_t hash;
-    struct evpq__prepared *prepared = evpq__cache_find(cache, &request->statement, &hash);
+    struct evpq__statement *statement = request->statement;
+    struct evpq__prepared *prepared = evpq__cache_find(cache, statement);
     if (!prepared) {
         /* One that has been used once may never be again. */
-        if ((request->prepare != EVPQ_ON && !evpq__cache_seen(cache, hash)) ||
+        if ((request->prepare != EVPQ_ON && !evpq__cache_seen(cache, statement->hash)) ||
             transaction == PQTRANS_INERROR)
             return;
-        prepared = new_prepared(conn, &request->statement, hash);
+        prepared = new_prepared(conn, statement);
         request->prepares = prepared != NULL;
     } else if (prepared->state != EVPQ__PREPARED_READY && !joined_to(conn)) {
         /* Its Prepare is on the way with another request, and may fail with that. */
@@ -156,23 +157,22 @@ static bool send_closes(struct evpq__conn *conn, struct evpq__request *request)
 
 static bool send_prepare(struct evpq__conn *conn, struct evpq__request *request)
 {
-    const struct evpq__statement *s = &request->statement;
+    const struct evpq__statement *s = request->statement;
     if (!request->prepares)
         return true;
     request->preludes++;
-    return PQsendPrepare(conn->pg, request->prepared->name, s->sql, s->params.count,
-                         s->params.types);
+    return PQsendPrepare(conn->pg, request->prepared->name, s->sql, s->count, s->types);
 }
 
 static bool send_statement(struct evpq__conn *conn, const struct evpq__request *request)
 {
-    const struct evpq__statement *s = &request->statement;
-    const struct evpq__params *p = &s->params;
+    const struct evpq__statement *s = request->statement;
+    const struct evpq__params *p = &request->params;
     if (request->prepared)
-        return PQsendQueryPrepared(conn->pg, request->prepared->name, p->count, p->values,
-                                   p->lengths, p->formats, s->binary_result);
-    return PQsendQueryParams(conn->pg, s->sql, p->count, p->types, p->values, p->lengths,
-                             p->formats, s->binary_result);
+        return PQsendQueryPrepared(conn->pg, request->prepared->name, s->count, p->values,
+                                   p->lengths, p->formats, request->binary_result);
+    return PQsendQueryParams(conn->pg, s->sql, s->count, s->types, p->values, p->lengths,
+                             p->formats, request->binary_result);
 }
 
 /* Requests */
@@ -208,7 +208,7 @@ static bool send_deallocation(struct evpq__conn *conn, PGTransactionStatusType t
         return true;
     snprintf(conn->deallocate_sql, sizeof(conn->deallocate_sql), "DEALLOCATE %s", gone->name);
     evpq__prepared_unref(gone);
-    conn->deallocation.statement.sql = conn->deallocate_sql;
+    conn->deallocate.sql = conn->deallocate_sql;
     enter_pipeline(conn, &conn->deallocation);
     return send_statement(conn, &conn->deallocation) && evpq__pq_send_sync(conn->pg);
 }
@@ -263,8 +263,8 @@ static bool may_send(const struct evpq__conn *conn, const struct evpq__request *
 /* Bytes of a request of a batch, about. */
 static size_t size_of(const struct evpq__request *request)
 {
-    const struct evpq__params *params = &request->statement.params;
-    size_t size = request->statement.sql_length;
+    const struct evpq__params *params = &request->params;
+    size_t size = request->statement->sql_length;
     for (int i = 0; request->batch && i < params->count; i++)
         size += (size_t)params->lengths[i];
     return request->batch ? size : 0;

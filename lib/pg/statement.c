@@ -46,24 +46,6 @@ const char *evpq_query_problem(const evpq_query *query)
     return evpq__query_read(&complete, query);
 }
 
-size_t evpq__statement_size(const evpq_query *q)
-{
-    return evpq__params_size(q->params, q->params_count) + sql_length(q) + 1;
-}
-
-void evpq__statement_write(struct evpq__statement *out, void *block, const evpq_query *q)
-{
-    evpq__params_write(&out->params, block, q->params, q->params_count);
-    char *sql = (char *)block + evpq__params_size(q->params, q->params_count);
-    size_t length = sql_length(q);
-    memcpy(sql, q->sql, length);
-    sql[length] = '\0';
-    out->sql = sql;
-    out->sql_length = length;
-    out->kind = evpq__statement_kind_of(sql);
-    out->binary_result = q->format != EVPQ_TEXT;
-}
-
 static bool is_word(char c)
 {
     return isalnum((unsigned char)c) || c == '_' || c == '$' || (unsigned char)c >= 0x80;

@@ -348,6 +348,53 @@ void evpq__params_write(struct evpq__params *out, void *block, const evpq_value 
     }
 }
 
+/* A word for each value: its length, which is LIMIT at most, and two bits. Then their bytes. */
+enum { PACKED_NULL = 1, PACKED_BINARY = 2, PACKED_BITS = 2 };
+
+size_t evpq__packed_size(const evpq_value *values, size_t count)
+{
+    return count * sizeof(uint32_t) + values_size(values, count);
+}
+
+void evpq__params_pack(uint32_t *packed, const evpq_value *values, size_t count)
+{
+    unsigned char *place = (unsigned char *)(packed + count);
+    for (size_t i = 0; i < count; i++) {
+        const evpq_value *v = &values[i];
+        unsigned char *end = value_write(place, v);
+        packed[i] = (uint32_t)(end - place) << PACKED_BITS;
+        if (v->kind == KIND_NULL)
+            packed[i] |= PACKED_NULL;
+        else if (v->kind != KIND_TEXT)
+            packed[i] |= PACKED_BINARY;
+        *end = '\0';
+        place = end + 1;
+    }
+}
+
+size_t evpq__unpacked_size(size_t count)
+{
+    const struct evpq__params *p = NULL;
+    return count * (sizeof(*p->values) + sizeof(*p->lengths) + sizeof(*p->formats));
+}
+
+void evpq__params_unpack(struct evpq__params *out, void *block, const uint32_t *packed,
+                         size_t count)
+{
+    out->count = (int)count;
+    out->types = NULL;
+    out->values = block;
+    out->lengths = (int *)(out->values + count);
+    out->formats = out->lengths + count;
+    const char *place = (const char *)(packed + count);
+    for (size_t i = 0; i < count; i++) {
+        out->values[i] = packed[i] & PACKED_NULL ? NULL : place;
+        out->lengths[i] = (int)(packed[i] >> PACKED_BITS);
+        out->formats[i] = (packed[i] & PACKED_BINARY) != 0;
+        place += out->lengths[i] + 1;
+    }
+}
+
 evpq_value *evpq__values_copy(const evpq_value *values, size_t count)
 {
     evpq_value *copy = evpq__alloc(count * sizeof(*copy) + values_size(values, count));

@@ -80,6 +80,17 @@ size_t evpq__params_size(const evpq_value *values, size_t count);
 void evpq__params_write(struct evpq__params *out, void *block, const evpq_value *values,
                         size_t count);
 
+/* The same in two steps, for who has to wait in between: the values in few bytes, and the pointers
+ * to them that libpq wants. */
+size_t evpq__packed_size(const evpq_value *values, size_t count);
+void evpq__params_pack(uint32_t *packed, const evpq_value *values, size_t count);
+/* Bytes that evpq__params_unpack() needs. */
+size_t evpq__unpacked_size(size_t count);
+/* The pointers go into `block`, aligned as malloc() aligns, and point into what was packed; without
+ * types. */
+void evpq__params_unpack(struct evpq__params *out, void *block, const uint32_t *packed,
+                         size_t count);
+
 /*
  * A deep copy in one block, to be given to evpq__free(); NULL without memory.
  * The values have no problem, count > 0. Arrays are encoded on the way.

@@ -305,6 +305,13 @@ static void batch_stop(struct evpq_op *op, evpq_code why)
         evpq__pool_give_back(slot);
 }
 
+static void batch_free(struct batch *b)
+{
+    for (uint32_t i = 0; i < b->parts_len; i++)
+        evpq__statement_unref(b->parts[i].request.statement);
+    evpq__free(b);
+}
+
 static void batch_destroy(struct evpq_op *op)
 {
     struct batch *b = of_op(op);
@@ -315,10 +322,11 @@ static void batch_destroy(struct evpq_op *op)
         evpq__error_clear(&b->parts[i].error);
     }
     evpq__error_clear(&b->first);
-    evpq__free(b);
+    batch_free(b);
 }
 
-static const struct evpq__op_class batch_class = {batch_stop, batch_deliver, batch_destroy};
+static const struct evpq__waiter_class batch_class = {
+    {batch_stop, batch_deliver, batch_destroy}, batch_granted, NULL};
 
 /* ---- making one ---- */
 
@@ -367,13 +375,12 @@ static evpq_query complete_query(const evpq_query *query)
 static bool needs_own(const evpq_query *query)
 {
     evpq_query q = complete_query(query);
-    void *block = evpq__alloc(evpq__statement_size(&q));
-    struct evpq__statement statement;
-    if (!block)
+    char *sql = evpq__alloc(q.sql_length + 1);
+    if (!sql)
         return false;
-    evpq__statement_write(&statement, block, &q);
-    bool yes = statement.kind != EVPQ__ORDINARY;
-    evpq__free(block);
+    memcpy(sql, q.sql, q.sql_length);
+    bool yes = evpq__statement_kind_of(sql) != EVPQ__ORDINARY;
+    evpq__free(sql);
     return yes;
 }
 
@@ -387,11 +394,16 @@ const char *evpq_batch_problem(const evpq_batch *batch)
     return problem;
 }
 
-/* Adds what a statement takes; false when that is too much. */
+static size_t params_size(const evpq_query *complete)
+{
+    return evpq__aligned(evpq__params_size(complete->params, complete->params_count));
+}
+
+/* Adds what a statement's parameters take; false when that is too much. */
 static bool add_size(size_t *size, const evpq_query *query)
 {
     evpq_query complete = complete_query(query);
-    size_t more = evpq__aligned(evpq__statement_size(&complete));
+    size_t more = params_size(&complete);
     if (more > SIZE_MAX - *size)
         return false;
     *size += more;
@@ -403,7 +415,7 @@ static size_t batch_size(const evpq_batch *batch, size_t parts)
 {
     size_t size =
         evpq__aligned(sizeof(struct batch) + parts * sizeof(struct part)) + EVPQ__TAG_SIZE;
-    bool fits = add_size(&size, begin) && add_size(&size, commit);
+    bool fits = true;
     for (size_t i = 0; fits && i < batch->queries_count; i++)
         fits = add_size(&size, batch->queries[i]);
     return fits ? size : 0;
@@ -422,30 +434,41 @@ static void part_init(struct batch *b, struct part *part, const struct evpq_pool
     evpq__node_init(&part->request.node);
 }
 
-static char *write_statement(struct part *part, char *block, const evpq_query *query)
+/* Its parameters go to `block`, and what is behind them comes back. Without memory it has no
+ * statement. */
+static char *write_statement(struct part *part, struct evpq_pool *pool, char *block,
+                             const evpq_query *query)
 {
+    struct evpq__request *request = &part->request;
     evpq_query complete = complete_query(query);
-    evpq__statement_write(&part->request.statement, block, &complete);
-    part->request.prepare = complete.prepare;
-    return block + evpq__aligned(evpq__statement_size(&complete));
+    request->statement = evpq__statements_get(&pool->statements, &complete);
+    evpq__params_write(&request->params, block, complete.params, complete.params_count);
+    request->binary_result = evpq__query_binary(&complete);
+    request->prepare = complete.prepare;
+    return block + params_size(&complete);
 }
 
-static char *write_bracket(struct part *part, char *block, const evpq_query *query)
+static char *write_bracket(struct part *part, struct evpq_pool *pool, char *block,
+                           const evpq_query *query)
 {
     part->request.no_result = true;
-    return write_statement(part, block, query);
-}
-
-static bool takes_all(struct batch *b)
-{
-    for (uint32_t i = 0; i < b->count; i++)
-        if (statement_part(b, i)->request.statement.kind != EVPQ__ORDINARY)
-            return false;
-    return true;
+    return write_statement(part, pool, block, query);
 }
 
 /* EVPQ_OK; EVPQ_EINVALID, EVPQ_ENOMEM. */
-static int batch_new(struct batch **out, const struct evpq_pool *pool, const evpq_batch *batch,
+static int statements_problem(struct batch *b)
+{
+    for (uint32_t i = 0; i < b->parts_len; i++)
+        if (!b->parts[i].request.statement)
+            return EVPQ_ENOMEM;
+    for (uint32_t i = 0; i < b->count; i++)
+        if (statement_part(b, i)->request.statement->kind != EVPQ__ORDINARY)
+            return EVPQ_EINVALID;
+    return EVPQ_OK;
+}
+
+/* EVPQ_OK; EVPQ_EINVALID, EVPQ_ENOMEM. */
+static int batch_new(struct batch **out, struct evpq_pool *pool, const evpq_batch *batch,
                      const char *tag)
 {
     bool transaction = batch->mode == EVPQ_BATCH_TRANSACTION;
@@ -461,20 +484,20 @@ static int batch_new(struct batch **out, const struct evpq_pool *pool, const evp
     for (uint32_t i = 0; i < b->parts_len; i++)
         part_init(b, &b->parts[i], pool, batch);
     for (uint32_t i = 0; i < b->count; i++)
-        block = write_statement(statement_part(b, i), block, batch->queries[i]);
+        block = write_statement(statement_part(b, i), pool, block, batch->queries[i]);
     if (transaction) {
-        block = write_bracket(&b->parts[0], block, begin);
-        block = write_bracket(last_part(b), block, commit);
+        block = write_bracket(&b->parts[0], pool, block, begin);
+        block = write_bracket(last_part(b), pool, block, commit);
     }
     b->parts[0].request.sent = first_sent;
     size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
     if (tag_length)
         b->waiter.tag = memcpy(block, tag, tag_length);
-    b->waiter.granted = batch_granted;
     evpq__task_init(&b->telling, batch_on_telling);
-    if (!takes_all(b)) {
-        evpq__free(b);
-        return EVPQ_EINVALID;
+    int problem = statements_problem(b);
+    if (problem) {
+        batch_free(b);
+        return problem;
     }
     *out = b;
     return EVPQ_OK;
@@ -505,7 +528,8 @@ int evpq_pool_batch(evpq_op **out, evpq_pool *pool, const evpq_batch *batch,
     }
     call_back(b, on_result, on_done, user);
     b->waiter.pass = pass;
-    evpq__pool_enter(pool, &b->waiter, &batch_class, evpq__pool_timeout(pool, complete.timeout_ms),
+    evpq__pool_enter(pool, &b->waiter, &batch_class.op,
+                     evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = &b->waiter.op;
@@ -528,7 +552,7 @@ int evpq_lease_batch(evpq_op **out, evpq_lease *lease, const evpq_batch *batch,
         return failed;
     call_back(b, on_result, on_done, user);
     b->lease = lease;
-    evpq__lease_enter(lease, &b->waiter, &batch_class,
+    evpq__lease_enter(lease, &b->waiter, &batch_class.op,
                       evpq__pool_timeout(lease->pool, complete.timeout_ms));
     batch_on_slot(b);
     if (out)

@@ -64,6 +64,7 @@ static void pool_closed(struct evpq_pool *pool)
     pool->state = EVPQ__POOL_CLOSED;
     evpq__upkeep_done(pool);
     evpq__query_free_spares(pool);
+    evpq__statements_done(&pool->statements);
     evpq__timer_stop(&pool->close_limit);
     evpq__loop_unpost(pool->loop, &pool->settle);
     evpq__gates_free(pool);

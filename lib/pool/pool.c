@@ -587,7 +587,19 @@ static void grant(struct evpq__waiter *waiter, struct evpq__slot *slot)
     slot_set_users(slot, slot->users + 1);
     waiter->slot = slot;
     evpq__pool_trace_op(waiter, EVPQ_TRACE_ACQUIRED, waiter->waits_since_us);
-    waiter->granted(waiter);
+    evpq__waiter_class(waiter)->granted(waiter);
+}
+
+/* Without memory it has ended, and the slot is for the next. */
+static bool equip(struct evpq__waiter *waiter)
+{
+    const struct evpq__waiter_class *class_ = evpq__waiter_class(waiter);
+    if (!class_->equip || class_->equip(waiter))
+        return true;
+    evpq__error_set(&waiter->op.error, EVPQ_ENOMEM, EVPQ_NOT_SENT,
+                    "no memory to send it, when there was a connection for it");
+    evpq__op_finish(&waiter->op);
+    return false;
 }
 
 /* Waiters and connections find each other, first come first served. */
@@ -609,7 +621,8 @@ static void pair(struct evpq_pool *pool)
             pool->waiting++;
             return;
         }
-        grant(waiter, slot);
+        if (equip(waiter))
+            grant(waiter, slot);
     }
 }
 
@@ -665,6 +678,9 @@ static void pool_on_settle(struct evpq__task *task)
 /* Opening */
 
 enum { STATEMENTS = 256 }; /* the default of statement_cache, where no pooler is */
+
+/* Statements that are kept though nobody refers to them. */
+enum { UNUSED_STATEMENTS = 256, UNUSED_STATEMENT_BYTES = 256 * 1024 };
 
 static struct evpq__list *new_loads(uint32_t count)
 {
@@ -724,7 +740,7 @@ int evpq_pool_open(evpq_pool **out, struct ev_loop *loop, const evpq_pool_option
     evpq__list_init(&pool->gated);
     evpq__list_init(&pool->running);
     evpq__list_init(&pool->leases);
-    evpq__list_init(&pool->spares);
+    evpq__statements_init(&pool->statements, UNUSED_STATEMENTS, UNUSED_STATEMENT_BYTES);
     evpq__timer_init(&pool->close_limit, evpq__pool_on_close_limit);
     evpq__task_init(&pool->settle, pool_on_settle);
     evpq__task_init(&pool->helper_stopped, evpq__pool_on_helper_stopped);

@@ -16,7 +16,6 @@
 #include "pg/conn.h"
 #include "pool/codel.h"
 #include "pool/gate.h"
-#include "pool/slow.h"
 #include "pool/memo.h"
 #include "pool/trace.h"
 
@@ -70,6 +69,12 @@ struct evpq__backoff {
     unsigned short random[3];     /* erand48(): no global state */
 };
 
+/* Blocks that are kept for the next of their kind: query.c. */
+struct evpq__spares {
+    struct evpq__spare *first;
+    uint32_t count;
+};
+
 struct evpq_pool {
     struct evpq_pool_options options; /* complete: no default is left to be looked up */
     char *conninfo;
@@ -91,8 +96,8 @@ struct evpq_pool {
     struct evpq__list *loads;
     uint32_t least_load;
     struct evpq__list leases;
-    struct evpq__list spares; /* blocks of queries that are gone, for the next */
-    uint32_t spare_count;
+    struct evpq__statements statements;
+    struct evpq__spares spare_queries, spare_runs;
     uint32_t ops; /* operations that are not gone yet, queries of leases included */
 
     struct evpq__backoff backoff;
@@ -117,12 +122,21 @@ struct evpq_pool {
     int64_t doubted_us;    /* since when, if a dial is still to tell about it; or 0 */
     int64_t cancels_to_us; /* how far cancel requests have used up their budget */
     struct evpq__codel codel;
-    struct evpq__slow slow; /* while connections are shared */
     uint64_t operations, connections; /* ever, to number them */
     struct evpq__tracer *tracer;      /* NULL when nobody listens */
     struct evpq__memo *memo;          /* of who is above the pool; NULL until it is used */
 
     struct evpq_pool_stats stats; /* the counters of it */
+};
+
+struct evpq__waiter;
+
+/* What kind of operation wants a slot. */
+struct evpq__waiter_class {
+    struct evpq__op_class op;                     /* what its class_ points to */
+    void (*granted)(struct evpq__waiter *waiter); /* slot is set */
+    /* Before that: it takes the memory that it runs with. False: there is none. NULL: it has it. */
+    bool (*equip)(struct evpq__waiter *waiter);
 };
 
 /* An operation that wants a slot. */
@@ -134,11 +148,15 @@ struct evpq__waiter {
     uint32_t timeout_ms, acquire_ms;
     uint64_t number;
     int64_t started_us, waits_since_us;
-    const char *tag;                              /* NULL when it has none */
-    bool shares;                                  /* it may run beside others */
-    bool first;                                   /* it waits before all others */
-    void (*granted)(struct evpq__waiter *waiter); /* slot is set */
+    const char *tag; /* NULL when it has none */
+    bool shares;     /* it may run beside others */
+    bool first;      /* it waits before all others */
 };
+
+static inline const struct evpq__waiter_class *evpq__waiter_class(const struct evpq__waiter *waiter)
+{
+    return (const struct evpq__waiter_class *)waiter->op.class_;
+}
 
 /* A slot lent to the user. It outlives its slot, and the pool, until it is released. */
 struct evpq_lease {
@@ -167,7 +185,8 @@ int evpq__pool_admit(struct evpq__pass **pass, struct evpq_pool *pool, const cha
                      bool goes_on);
 /*
  * It waits for a slot, and `granted` follows (perhaps before this returns).
- * `acquire_ms` limits the waiting; 0 is half of the timeout.
+ * `class_` is the `op` of an evpq__waiter_class. `acquire_ms` limits the
+ * waiting; 0 is half of the timeout.
  */
 void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
                       const struct evpq__op_class *class_, uint32_t timeout_ms,

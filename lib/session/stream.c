@@ -296,10 +296,12 @@ static void stream_destroy(struct evpq_op *op)
     evpq__pool_op_gone(s->waiter.pool);
     drop_chunks(s);
     evpq_result_free(s->result);
+    evpq__statement_unref(s->request.statement);
     evpq__free(s);
 }
 
-static const struct evpq__op_class stream_class = {stream_stop, stream_deliver, stream_destroy};
+static const struct evpq__waiter_class stream_class = {
+    {stream_stop, stream_deliver, stream_destroy}, stream_granted, NULL};
 
 /* ---- making one ---- */
 
@@ -323,20 +325,26 @@ static bool readable(evpq_query *out, evpq_stream_options *set, const evpq_query
     return !evpq__query_read(out, query) && !options_read(set, options) && !out->max_result_bytes;
 }
 
-/* The stream, its statement and its tag, in one block. */
-static struct evpq_stream *stream_new(const struct evpq_pool *pool, const evpq_query *query,
+/* The stream, its parameters and its tag, in one block. */
+static struct evpq_stream *stream_new(struct evpq_pool *pool, const evpq_query *query,
                                       const evpq_stream_options *options, const char *tag)
 {
-    size_t statement_size = evpq__statement_size(query);
+    size_t params_size = evpq__params_size(query->params, query->params_count);
     size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
-    struct evpq_stream *s =
-        evpq__alloc(evpq__aligned(sizeof(*s)) + statement_size + tag_length + 1);
-    if (!s)
+    struct evpq__statement *statement = evpq__statements_get(&pool->statements, query);
+    if (!statement)
         return NULL;
+    struct evpq_stream *s = evpq__alloc(evpq__aligned(sizeof(*s)) + params_size + tag_length + 1);
+    if (!s) {
+        evpq__statement_unref(statement);
+        return NULL;
+    }
     char *block = (char *)s + evpq__aligned(sizeof(*s));
-    evpq__statement_write(&s->request.statement, block, query);
+    evpq__params_write(&s->request.params, block, query->params, query->params_count);
     if (tag_length)
-        s->waiter.tag = memcpy(block + statement_size, tag, tag_length);
+        s->waiter.tag = memcpy(block + params_size, tag, tag_length);
+    s->request.statement = statement;
+    s->request.binary_result = evpq__query_binary(query);
     s->request.server_timeout = evpq__pool_server_timeout(pool, query->server_timeout);
     s->request.prepare = query->prepare;
     s->request.alone = true;
@@ -346,7 +354,6 @@ static struct evpq_stream *stream_new(const struct evpq_pool *pool, const evpq_q
     evpq__node_init(&s->request.node);
     s->request.done = request_done;
     s->request.sent = request_sent;
-    s->waiter.granted = stream_granted;
     evpq__task_init(&s->telling, stream_on_telling);
     return s;
 }
@@ -378,7 +385,8 @@ int evpq_pool_stream(evpq_stream **out, evpq_pool *pool, const evpq_query *query
     }
     call_back(s, on_chunk, on_done, user);
     s->waiter.pass = pass;
-    evpq__pool_enter(pool, &s->waiter, &stream_class, evpq__pool_timeout(pool, complete.timeout_ms),
+    evpq__pool_enter(pool, &s->waiter, &stream_class.op,
+                     evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = s;
@@ -403,7 +411,7 @@ int evpq_lease_stream(evpq_stream **out, evpq_lease *lease, const evpq_query *qu
         return EVPQ_ENOMEM;
     call_back(s, on_chunk, on_done, user);
     s->lease = lease;
-    evpq__lease_enter(lease, &s->waiter, &stream_class,
+    evpq__lease_enter(lease, &s->waiter, &stream_class.op,
                       evpq__pool_timeout(pool, complete.timeout_ms));
     stream_on_slot(s);
     if (out)

@@ -85,10 +85,11 @@ int conn_begin_keeping(int libpq_version, uint32_t statements)
     struct asked *all[] = {&a, &b, &c};
     static const char *const texts[] = {"A", "B", "C"};
     for (int i = 0; i < 3; i++) {
-        *all[i] = (struct asked){.request = {.statement = {.sql = texts[i], .sql_length = 1},
-                                             .done = on_done,
-                                             .sent = on_sent},
-                                 .code = (evpq_code)-99};
+        *all[i] = (struct asked){
+            .request = {.statement = &all[i]->statement, .done = on_done, .sent = on_sent},
+            .statement = {.sql = texts[i], .sql_length = 1, .hash = (uint64_t)(i + 1), .refs = 1},
+            .code = (evpq_code)-99};
+        evpq__node_init(&all[i]->statement.node);
         evpq__node_init(&all[i]->request.node);
     }
     return 0;

@@ -19,6 +19,7 @@ enum { CANCEL_TIMEOUT_MS = 2000 };
 /* A request, and what became of it. */
 struct asked {
     struct evpq__request request;
+    struct evpq__statement statement;
     int sent, done;
     evpq_code code; /* -99 until it is done */
     evpq_fate fate;

@@ -112,8 +112,8 @@ static void a_failed_transaction_is_sent_its_end_alone(void **state)
 static void a_transaction_begins_with_its_begin(void **state)
 {
     (void)state;
-    a.request.statement.sql = "BEGIN ISOLATION LEVEL SERIALIZABLE";
-    a.request.statement.kind = EVPQ__BEGINS;
+    a.statement.sql = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+    a.statement.kind = EVPQ__BEGINS;
     limit_ms(&a, 500);
     conn_run(&a);
     assert_string_equal(fake_pg_prelude(pg), "");

@@ -318,8 +318,9 @@ static void a_callback_may_outlive_the_connection_it_has_its_answer_from(void **
     assert_int_equal(story_stats().total, 1);
 }
 
-/* The statement, if there is no block of one that is gone, and its result. */
-static void a_statement_takes_two_allocations_at_most(void **state)
+/* Its result; and where no blocks are kept, as with a tool that looks for use after free, the query
+ * and its run. */
+static void a_statement_takes_one_allocation(void **state)
 {
     (void)state;
     story_open_with_idle(1, *EVPQ_POOL_OPTIONS(.max_size = 1, .pipeline_depth = 4));
@@ -327,15 +328,33 @@ static void a_statement_takes_two_allocations_at_most(void **state)
         int before = fake_mem_allocations();
         story_run(&calls[i], "SELECT 1");
         assert_int_equal(calls[i].code, EVPQ_OK);
-        assert_true(i < 2 || fake_mem_allocations() - before <= 2);
+        int most = pool->spare_runs.count > 0 ? 1 : 3;
+        assert_true(i < 2 || fake_mem_allocations() - before <= most);
     }
-    /* A longer one than any that has been; and what it leaves serves a shorter one. */
-    char sql[5000] = "SELECT ";
-    memset(sql + 7, '1', sizeof(sql) - 8);
-    story_run(&calls[30], sql);
-    assert_int_equal(calls[30].code, EVPQ_OK);
-    story_run(&calls[31], "SELECT 1");
-    assert_int_equal(calls[31].code, EVPQ_OK);
+}
+
+static void run_with(struct call *call, const evpq_value *values, size_t count)
+{
+    story_ask_with(call, EVPQ_QUERY("SELECT 1", .params = values, .params_count = count));
+    fake_settle();
+    assert_int_equal(call->code, EVPQ_OK);
+}
+
+static void a_block_serves_what_fits_into_it(void **state)
+{
+    (void)state;
+    static char text[5000];
+    memset(text, 'x', sizeof(text) - 1);
+    evpq_value values[20];
+    for (size_t i = 0; i < 20; i++)
+        values[i] = evpq_text_n(text, 20);
+    story_open_with_idle(1, *EVPQ_POOL_OPTIONS(.max_size = 1, .pipeline_depth = 4));
+    run_with(&calls[0], values, 1);
+    run_with(&calls[1], values, 20);
+    run_with(&calls[2], values, 1);
+    run_with(&calls[3], &(evpq_value){0}, 0);
+    run_with(&calls[4], (const evpq_value[]){evpq_text(text)}, 1);
+    run_with(&calls[5], values, 20);
 }
 
 static void without_memory_it_is_not_open(void **state)
@@ -371,7 +390,8 @@ int main(void)
         story_test(what_cannot_share_says_so),
         story_test(what_was_slow_the_last_time_is_alone_until_it_is_fast),
         story_test(a_callback_may_outlive_the_connection_it_has_its_answer_from),
-        story_test(a_statement_takes_two_allocations_at_most),
+        story_test(a_statement_takes_one_allocation),
+        story_test(a_block_serves_what_fits_into_it),
         story_test(without_memory_it_is_not_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,24 +12,30 @@
 #include "pg/prepared.h"
 #include "support/fake_mem.h"
 
+static struct evpq__statements statements;
 static struct evpq__cache cache;
 
-static struct evpq__statement statement(const char *sql)
+/* Of which none stays that nobody refers to. */
+static struct evpq__statement *statement(const char *sql)
 {
-    return (struct evpq__statement){.sql = sql, .sql_length = strlen(sql)};
+    return evpq__statements_get(&statements, &(evpq_query){.sql = sql, .sql_length = strlen(sql)});
 }
 
 static struct evpq__prepared *find(const char *sql)
 {
-    struct evpq__statement s = statement(sql);
-    uint64_t hash;
-    return evpq__cache_find(&cache, &s, &hash);
+    struct evpq__statement *s = statement(sql);
+    assert_non_null(s);
+    struct evpq__prepared *found = evpq__cache_find(&cache, s);
+    evpq__statement_unref(s);
+    return found;
 }
 
 static struct evpq__prepared *add_some(const char *sql, size_t evictions)
 {
-    struct evpq__statement s = statement(sql);
-    return evpq__cache_add(&cache, &s, evpq__statement_hash(&s), evictions);
+    struct evpq__statement *s = statement(sql);
+    struct evpq__prepared *added = s ? evpq__cache_add(&cache, s, evictions) : NULL;
+    evpq__statement_unref(s);
+    return added;
 }
 
 static struct evpq__prepared *add(const char *sql)
@@ -52,6 +58,7 @@ static size_t closes(void)
 static int begin_with(uint32_t count, size_t bytes)
 {
     fake_mem_reset();
+    evpq__statements_init(&statements, 0, 0);
     evpq__cache_init(&cache, count, bytes);
     return 0;
 }
@@ -66,6 +73,7 @@ static int end(void **state)
 {
     (void)state;
     evpq__cache_done(&cache);
+    evpq__statements_done(&statements);
     assert_int_equal(fake_mem_bytes(), 0);
     return 0;
 }
@@ -78,36 +86,61 @@ static void what_was_added_is_found(void **state)
     struct evpq__prepared *b = add("B");
     assert_ptr_equal(find("A"), a);
     assert_ptr_equal(find("B"), b);
-    assert_string_equal(a->sql, "A");
+    assert_string_equal(a->statement->sql, "A");
     assert_string_not_equal(a->name, b->name);
 }
 
 static void types_tell_statements_apart(void **state)
 {
     (void)state;
-    uint32_t int4 = 23, int8 = 20;
-    struct evpq__statement s = statement("A"), t = statement("A");
-    s.params.count = t.params.count = 1;
-    s.params.types = &int4;
-    t.params.types = &int8;
-    uint64_t hash = evpq__statement_hash(&s);
-    assert_non_null(evpq__cache_add(&cache, &s, hash, 0));
-    uint64_t other;
-    assert_non_null(evpq__cache_find(&cache, &s, &other));
-    assert_null(evpq__cache_find(&cache, &t, &other));
-    assert_int_equal(other, evpq__statement_hash(&t));
-    assert_true(other != hash);
+    const evpq_query query[] = {
+        {.sql = "A", .sql_length = 1, .params = &(evpq_value){.type = 23}, .params_count = 1},
+        {.sql = "A", .sql_length = 1, .params = &(evpq_value){.type = 20}, .params_count = 1}};
+    struct evpq__statement *s = evpq__statements_get(&statements, &query[0]);
+    struct evpq__statement *t = evpq__statements_get(&statements, &query[1]);
+    struct evpq__prepared *added = evpq__cache_add(&cache, s, 0);
+    assert_non_null(added);
+    assert_ptr_equal(evpq__cache_find(&cache, s), added);
+    assert_null(evpq__cache_find(&cache, t));
     assert_null(find("A"));
+    evpq__statement_unref(s);
+    evpq__statement_unref(t);
 }
 
 static void equal_hashes_are_not_equal_statements(void **state)
 {
     (void)state;
-    struct evpq__statement a = statement("A"), b = statement("B");
-    uint64_t hash = evpq__statement_hash(&b);
-    assert_non_null(evpq__cache_add(&cache, &a, hash, 0));
-    assert_null(find("B"));
-    assert_null(evpq__cache_add(&cache, &b, hash, 0));
+    struct evpq__statement *a = statement("A"), *b = statement("B");
+    a->hash = b->hash;
+    assert_non_null(evpq__cache_add(&cache, a, 0));
+    assert_non_null(evpq__cache_find(&cache, a));
+    assert_null(evpq__cache_find(&cache, b));
+    assert_null(evpq__cache_add(&cache, b, 0));
+    evpq__statement_unref(a);
+    evpq__statement_unref(b);
+}
+
+static void the_same_is_found_wherever_it_is_written(void **state)
+{
+    (void)state;
+    struct evpq__statement *a = statement("A");
+    struct evpq__prepared *added = evpq__cache_add(&cache, a, 0);
+    struct evpq__statement other = {.sql = "A", .sql_length = 1, .hash = a->hash};
+    assert_ptr_equal(evpq__cache_find(&cache, &other), added);
+    evpq__statement_unref(a);
+}
+
+static void a_statement_stays_while_it_is_prepared(void **state)
+{
+    (void)state;
+    struct evpq__prepared *a = add("A");
+    assert_int_equal(a->statement->refs, 1);
+    evpq__prepared_ref(a);
+    evpq__cache_drop(&cache, a, false);
+    assert_string_equal(a->statement->sql, "A");
+    assert_non_null(statements.table);
+    evpq__prepared_unref(a);
+    assert_null(statements.table);
 }
 
 static void the_least_recently_used_goes_first(void **state)
@@ -265,9 +298,11 @@ static void without_memory_it_stays_as_it_was(void **state)
     size_t count = 1;
     for (int i = 0; i < 1000; i++) {
         snprintf(sql, sizeof(sql), "%d", i);
+        struct evpq__statement *s = statement(sql);
         fake_mem_fail_at(2);
-        struct evpq__prepared *added = add(sql);
+        struct evpq__prepared *added = evpq__cache_add(&cache, s, 0);
         fake_mem_fail_at(0);
+        evpq__statement_unref(s);
         count += added != NULL;
         assert_int_equal(find(sql) != NULL, added != NULL);
         assert_int_equal(cache.count, count);
@@ -283,6 +318,8 @@ int main(void)
         cache_test(what_was_added_is_found),
         cache_test(types_tell_statements_apart),
         cache_test(equal_hashes_are_not_equal_statements),
+        cache_test(the_same_is_found_wherever_it_is_written),
+        cache_test(a_statement_stays_while_it_is_prepared),
         cache_test(the_least_recently_used_goes_first),
         cache_test(bytes_are_bounded_too),
         cache_test(without_evictions_nothing_is_evicted),

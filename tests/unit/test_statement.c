@@ -18,17 +18,6 @@ static void check_problem(const evpq_query *query, const char *expected)
         assert_ptr_equal(problem, expected);
 }
 
-/* Writes into memory of the exact size; the block comes back, to be freed. */
-static void *write_statement(struct evpq__statement *statement, const evpq_query *query)
-{
-    evpq_query complete;
-    assert_null(evpq__query_read(&complete, query));
-    void *block = malloc(evpq__statement_size(&complete));
-    assert_non_null(block);
-    evpq__statement_write(statement, block, &complete);
-    return block;
-}
-
 static void a_good_query_has_no_problem(void **state)
 {
     (void)state;
@@ -91,12 +80,11 @@ static void an_older_query_lacks_fields_which_are_zero(void **state)
     const size_t older = offsetof(evpq_query, params);
     evpq_query query = {.size = older, .sql = "SELECT 1", .format = EVPQ_TEXT, .params_count = 9};
     evpq_query *exactly = exact(&query, older);
-    struct evpq__statement statement;
-    void *block = write_statement(&statement, exactly);
-    assert_int_equal(statement.params.count, 0);
-    assert_true(statement.binary_result);
-    assert_string_equal(statement.sql, "SELECT 1");
-    free(block);
+    evpq_query complete;
+    assert_null(evpq__query_read(&complete, exactly));
+    assert_int_equal(complete.params_count, 0);
+    assert_true(evpq__query_binary(&complete));
+    assert_string_equal(complete.sql, "SELECT 1");
     free(exactly);
 
     exactly = exact(&(size_t){sizeof(size_t)}, sizeof(size_t));
@@ -117,29 +105,6 @@ static void options_that_are_refused_or_missing_read_as_zero(void **state)
     assert_memory_equal(&into, &zero, sizeof(into));
 }
 
-static void a_statement_needs_nothing_of_the_query(void **state)
-{
-    (void)state;
-    char sql[] = "SELECT $1, $2 and more", text[] = "text";
-    evpq_value params[] = {evpq_text(text), evpq_numeric(text)};
-    evpq_query query = {.size = sizeof(query),
-                        .sql = sql,
-                        .sql_length = strlen("SELECT $1, $2"),
-                        .params = params,
-                        .params_count = 2};
-    struct evpq__statement statement;
-    void *block = write_statement(&statement, &query);
-    memset(sql, 'z', sizeof(sql));
-    memset(text, 'z', sizeof(text));
-    memset(params, 'z', sizeof(params));
-    memset(&query, 'z', sizeof(query));
-    assert_string_equal(statement.sql, "SELECT $1, $2");
-    assert_int_equal(statement.params.count, 2);
-    assert_string_equal(statement.params.values[0], "text");
-    assert_string_equal(statement.params.values[1], "text");
-    free(block);
-}
-
 static void a_result_is_binary_unless_text_is_asked_for(void **state)
 {
     (void)state;
@@ -148,9 +113,8 @@ static void a_result_is_binary_unless_text_is_asked_for(void **state)
         bool binary;
     } cases[] = {{EVPQ_FORMAT_DEFAULT, true}, {EVPQ_BINARY, true}, {EVPQ_TEXT, false}};
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct evpq__statement statement;
-        free(write_statement(&statement, EVPQ_QUERY("SELECT 1", .format = cases[i].format)));
-        assert_int_equal(statement.binary_result, cases[i].binary);
+        const evpq_query *query = EVPQ_QUERY("SELECT 1", .format = cases[i].format);
+        assert_int_equal(evpq__query_binary(query), cases[i].binary);
     }
 }
 
@@ -202,7 +166,6 @@ int main(void)
         cmocka_unit_test(a_newer_query_passes_when_it_sets_nothing_new),
         cmocka_unit_test(an_older_query_lacks_fields_which_are_zero),
         cmocka_unit_test(options_that_are_refused_or_missing_read_as_zero),
-        cmocka_unit_test(a_statement_needs_nothing_of_the_query),
         cmocka_unit_test(a_result_is_binary_unless_text_is_asked_for),
         cmocka_unit_test(what_begins_a_transaction_is_known),
         cmocka_unit_test(what_needs_a_connection_of_its_own_is_known),

@@ -13,6 +13,28 @@
 
 #define US_PER_SECOND INT64_C(1000000)
 
+/* Packed, and then unpacked, they are the same; each in memory of the exact size. */
+static void check_packed(const struct evpq__params *params, const evpq_value *values, size_t count)
+{
+    size_t size = evpq__packed_size(values, count), pointers = evpq__unpacked_size(count);
+    uint32_t *packed = malloc(size ? size : 1);
+    void *block = malloc(pointers ? pointers : 1);
+    struct evpq__params unpacked;
+    evpq__params_pack(packed, values, count);
+    evpq__params_unpack(&unpacked, block, packed, count);
+    assert_int_equal(unpacked.count, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(unpacked.formats[i], params->formats[i]);
+        assert_int_equal(unpacked.lengths[i], params->lengths[i]);
+        assert_int_equal(!unpacked.values[i], !params->values[i]);
+        if (params->values[i])
+            assert_memory_equal(unpacked.values[i], params->values[i],
+                                (size_t)params->lengths[i] + 1);
+    }
+    free(block);
+    free(packed);
+}
+
 static void encode(struct evpq__params *params, const evpq_value *values, size_t count)
 {
     assert_null(evpq__params_problem(values, count));
@@ -21,6 +43,7 @@ static void encode(struct evpq__params *params, const evpq_value *values, size_t
     evpq__params_write(params, block, values, count);
     assert_ptr_equal(params->values, block);
     assert_int_equal(params->count, count);
+    check_packed(params, values, count);
 }
 
 static void check_encoding(evpq_value value, uint32_t type, int format, const char *hex)
@@ -154,6 +177,7 @@ static void no_parameters_are_no_problem(void **state)
     assert_int_equal(evpq__params_size(NULL, 0), 0);
     evpq__params_write(&params, &block, NULL, 0);
     assert_int_equal(params.count, 0);
+    check_packed(&params, NULL, 0);
 }
 
 static void a_wrong_parameter_is_named(void **state)
