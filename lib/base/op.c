@@ -23,8 +23,8 @@ static void op_on_delivery(struct evpq__task *task)
     evpq__op_unref(op);
 }
 
-void evpq__op_init(struct evpq_op *op, const struct evpq__op_class *class_, struct evpq__loop *loop,
-                   int64_t deadline_us)
+void evpq__op_prepare(struct evpq_op *op, const struct evpq__op_class *class_,
+                      struct evpq__loop *loop, int64_t deadline_us)
 {
     op->class_ = class_;
     op->loop = loop;
@@ -34,6 +34,12 @@ void evpq__op_init(struct evpq_op *op, const struct evpq__op_class *class_, stru
     op->error = (struct evpq_error){0};
     evpq__node_init(&op->node);
     evpq__timer_init(&op->timer, op_on_timer);
+}
+
+void evpq__op_init(struct evpq_op *op, const struct evpq__op_class *class_, struct evpq__loop *loop,
+                   int64_t deadline_us)
+{
+    evpq__op_prepare(op, class_, loop, deadline_us);
     evpq__op_limit(op, deadline_us);
 }
 

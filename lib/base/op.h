@@ -55,6 +55,10 @@ struct evpq_op {
 /* With one reference, which delivery takes away. */
 void evpq__op_init(struct evpq_op *op, const struct evpq__op_class *class_, struct evpq__loop *loop,
                    int64_t deadline_us);
+/* The same, but its timer has still to be set, with evpq__op_limit(): for who knows only then
+ * whether it waits, and until when. */
+void evpq__op_prepare(struct evpq_op *op, const struct evpq__op_class *class_,
+                      struct evpq__loop *loop, int64_t deadline_us);
 /* Is stopped with ETIMEOUT at this moment, at the latest: a stage shorter than the deadline. */
 void evpq__op_limit(struct evpq_op *op, int64_t at_us);
 void evpq__op_sent(struct evpq_op *op);

@@ -403,8 +403,9 @@ void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
     int64_t now = evpq__loop_now(pool->loop);
     waiter->started_us = waiter->waits_since_us = now;
     pool->ops++;
-    evpq__op_init(&waiter->op, class_, pool->loop, evpq__deadline_after(now, timeout_ms));
+    evpq__op_prepare(&waiter->op, class_, pool->loop, evpq__deadline_after(now, timeout_ms));
     if (waiter->pass) {
+        evpq__op_limit(&waiter->op, EVPQ__NO_DEADLINE);
         evpq__list_push_back(&pool->gated, &waiter->op.node);
         evpq__pass_begin(waiter);
         return;
