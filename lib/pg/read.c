@@ -53,7 +53,7 @@ static int find_copied(struct cell *cell, const struct evpq__rows *rows, uint32_
 static int find(struct cell *cell, const evpq_result *result, uint32_t row, uint32_t column,
                 const void *out, const uint32_t *types)
 {
-    if (!out || row >= evpq_result_rows(result) || column >= result->columns)
+    if (!out || !result || row >= result->rows || column >= result->columns)
         return EVPQ_EINVALID;
     if (result->copied)
         return find_copied(cell, result->copied, row, column, types);
@@ -84,7 +84,7 @@ static int read_integer(const evpq_result *result, uint32_t row, uint32_t column
                   TYPES(EVPQ__OID_INT2, EVPQ__OID_INT4, EVPQ__OID_INT8));
     if (rc)
         return rc;
-    size_t size = cell.type == EVPQ__OID_INT2 ? 2 : cell.type == EVPQ__OID_INT4 ? 4 : 8;
+    size_t size = cell.type == EVPQ__OID_INT8 ? 8 : cell.type == EVPQ__OID_INT4 ? 4 : 2;
     return type_unless(cell.length == size && evpq__read_int(cell.data, size, value) &&
                        *value >= min && *value <= max);
 }
