@@ -36,6 +36,7 @@ CONNINFO = os.environ.get("EVPQ_TEST_CONNINFO")
 STEP = 104729  # of the ids of point selects, as in support/load.c
 PAGE_SIZE = 100
 SHARES = {"asyncpg": 4}  # what takes several times as long does a part of the work
+PROGRAMS = {"plain": "libpq", "system": "evpq"}
 
 
 @dataclass
@@ -181,8 +182,8 @@ class Bench:
         if CONNINFO:
             arguments.append(f"conninfo={CONNINFO}")
         if contender == "plain":
-            return [self.programs / "bench-libpq", *arguments, "plain=1"]
-        return [self.programs / f"bench-{contender}", *arguments]
+            arguments.append("plain=1")
+        return [self.programs / f"bench-{PROGRAMS.get(contender, contender)}", *arguments]
 
     def measure(self, case, contender, count, warmup=None, environment=None, prefix=()):
         """The metrics of one run, which has done what it should."""
@@ -191,7 +192,8 @@ class Bench:
         if warmup is None:
             warmup = count // 10
         command = [*prefix, *self.command(case, contender, count, warmup)]
-        text, _ = run(command, {**self.libraries, **(environment or {})})
+        libraries = {} if contender == "system" else self.libraries
+        text, _ = run(command, {**libraries, **(environment or {})})
         said = metrics_of(text)
         wanted = self.table.checksum(case, count)
         if said.pop("checksum") != wanted or said.pop("operations") != count:
@@ -256,6 +258,8 @@ class Bench:
     def case(self, case, rounds, seconds):
         """Per contender: lists of what the rounds gave, or why there is none."""
         contenders = ["evpq", *(peer for peer in case.peers if self.here(peer))]
+        if self.libraries and case.kind == "point":
+            contenders.append("system")
         results = {name: {} for name in contenders}
         count = self.calibrate(case, seconds)
         for number in range(rounds):

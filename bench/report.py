@@ -44,7 +44,8 @@ OF_KIND = {
                 "turn_cpu_ms", "late_ms", "cpu_us", "rss_mb"],
     "mix": ["p50_us", "p99_us", "cpu_us", "rss_mb"],
 }
-COLUMNS = {"libpq": "libpq", "plain": "libpq, plain", "pgbench": "pgbench", "asyncpg": "asyncpg"}
+COLUMNS = {"libpq": "libpq", "plain": "libpq, plain", "pgbench": "pgbench", "asyncpg": "asyncpg",
+           "system": "system's libpq"}
 
 
 def median(results, contender, metric):
@@ -166,6 +167,13 @@ def goals(done):
             ]
         if case.kind == "point" and case.values["depth"] >= 32 and libpq_version(done) >= 170000:
             found.append(Goal(f"{case.name}: send() each", ours(case.name, "sends"), False, 0.1))
+    if "system" in results.get("point-256x8-d32", {}):
+        found += [
+            Goal("point-256x8-d32: per second, × system's libpq",
+                 times("point-256x8-d32", "per_s", "system"), True, 1.05),
+            Goal("point-256x8-d32: client CPU, × system's libpq",
+                 times("point-256x8-d32", "cpu_us", "system"), False, 0.8),
+        ]
     both = ours("mix-16", "p99_us"), ours("mix-1", "p99_us")
     found += [
         Goal("point-256x8: p99, × libpq", times("point-256x8", "p99_us"), False, 1.2),
@@ -269,7 +277,9 @@ def object_tables(done):
 
 
 def peer_tables(done):
-    peers = ("plain", "pgbench", "asyncpg")
+    peers = ["plain", "pgbench", "asyncpg"]
+    if any("system" in results for _, results in of_kinds(done, "point")):
+        peers.append("system")
     lines = heading("per second", "evpq", *(text for peer in peers for text in (COLUMNS[peer], "")))
     for case, results in of_kinds(done, "point", "pages"):
         cells = [titled(case, results), cell(results, "per_s")]
