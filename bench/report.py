@@ -323,16 +323,17 @@ def version_of(*command):
     return said or "?"
 
 
-def setting(done, rounds, options):
+def setting(done, rounds, options, parted):
     libpq = libpq_version(done)
     server = version_of("psql", "-XAtc", "SHOW server_version").split()[0]
+    whose = "one of them for the client" if parted else "shared by client and server"
     return (f"Medians of {rounds} rounds, {options.rows:,} rows; libpq"
             f" {libpq // 10000}.{libpq % 10000}, PostgreSQL {server} on the same machine by TCP,"
-            f" {os.cpu_count()} processors ({processor()}).")
+            f" {os.cpu_count()} processors ({processor()}), {whose}.")
 
 
-def markdown(done, rounds, options):
-    parts = [[setting(done, rounds, options)], cost_tables(done), call_tables(done),
+def markdown(done, rounds, options, parted):
+    parts = [[setting(done, rounds, options, parted)], cost_tables(done), call_tables(done),
              object_tables(done), peer_tables(done), other_tables(done),
              goal_tables(done)]
     return "\n\n".join("\n".join(lines) for lines in parts if len(lines) != 2 and lines) + "\n"
