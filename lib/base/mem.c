@@ -24,6 +24,16 @@ int evpq_set_allocator(const evpq_allocator *allocator)
     return EVPQ_OK;
 }
 
+void *evpq__alloc_raw(size_t size)
+{
+    if (size == 0)
+        size = 1;
+    void *memory = hooks.allocate ? hooks.allocate(size, hooks.user) : malloc(size);
+    if (memory)
+        atomic_fetch_add_explicit(&held, 1, memory_order_relaxed);
+    return memory;
+}
+
 void *evpq__alloc(size_t size)
 {
     /* calloc() is for what comes from the system as zeroes; it passes by glibc's caches. */

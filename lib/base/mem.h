@@ -11,6 +11,8 @@
 
 /* `size` zeroed bytes, or NULL. */
 void *evpq__alloc(size_t size);
+/* The same, with anything in them: for what is about to be written. */
+void *evpq__alloc_raw(size_t size);
 void evpq__free(void *memory);
 /* A copy of a string, or NULL; also for NULL. */
 char *evpq__strdup(const char *text);

@@ -82,7 +82,8 @@ bool evpq__chunk_take(struct evpq__conn *conn, PGresult *result)
     int status = (int)PQresultStatus(result);
     if (!chunks || (status != PGRES_SINGLE_TUPLE && status != EVPQ__PQ_TUPLES_CHUNK))
         return false;
-    chunks->affected = strtoull(PQcmdTuples(result), NULL, 10);
+    if (status == EVPQ__PQ_TUPLES_CHUNK)
+        chunks->affected = strtoull(PQcmdTuples(result), NULL, 10);
     if (evpq__segment_now(conn)->abandoned)
         PQclear(result);
     else if (status == PGRES_SINGLE_TUPLE)

@@ -13,18 +13,18 @@ struct evpq__rows *evpq__rows_new(const PGresult *like, uint32_t most)
     uint32_t fair = columns ? TABLE_CELLS / columns : most;
     uint32_t room = fair < 1 ? 1 : fair < most ? fair : most;
     size_t cells = (size_t)room * columns;
-    struct evpq__rows *rows = evpq__alloc(sizeof(*rows) + cells * sizeof(struct evpq__cell) +
-                                          columns * sizeof(struct evpq__column));
-    char *bytes = rows ? evpq__alloc(FIRST_BYTES) : NULL;
+    struct evpq__rows *rows = evpq__alloc_raw(sizeof(*rows) + cells * sizeof(struct evpq__cell) +
+                                              columns * sizeof(struct evpq__column));
+    char *bytes = rows ? evpq__alloc_raw(FIRST_BYTES) : NULL;
     if (!bytes) {
         evpq__free(rows);
         return NULL;
     }
-    rows->columns = columns;
-    rows->room = room;
-    rows->size = FIRST_BYTES;
-    rows->bytes = bytes;
-    rows->kinds = (struct evpq__column *)&rows->cells[cells];
+    *rows = (struct evpq__rows){.columns = columns,
+                                .room = room,
+                                .size = FIRST_BYTES,
+                                .bytes = bytes,
+                                .kinds = (struct evpq__column *)&rows->cells[cells]};
     for (uint32_t i = 0; i < columns; i++)
         rows->kinds[i] = (struct evpq__column){PQftype(like, (int)i), PQfformat(like, (int)i) == 1};
     return rows;
@@ -45,7 +45,7 @@ static bool make_room(struct evpq__rows *rows, size_t more)
         size *= 2;
     if (size == rows->size)
         return true;
-    char *bytes = size <= UINT32_MAX ? evpq__alloc(size) : NULL;
+    char *bytes = size <= UINT32_MAX ? evpq__alloc_raw(size) : NULL;
     if (!bytes)
         return false;
     memcpy(bytes, rows->bytes, rows->used);
