@@ -76,15 +76,17 @@ static void take_row(struct evpq__conn *conn, struct evpq__chunks *chunks, PGres
     }
 }
 
-bool evpq__chunk_take(struct evpq__conn *conn, PGresult *result)
+bool evpq__chunk_take(struct evpq__conn *conn, struct evpq__request *now, PGresult *result)
 {
-    struct evpq__chunks *chunks = chunks_now(conn);
+    if (!now || now->chunks.rows == 0)
+        return false;
+    struct evpq__chunks *chunks = &now->chunks;
     int status = (int)PQresultStatus(result);
-    if (!chunks || (status != PGRES_SINGLE_TUPLE && status != EVPQ__PQ_TUPLES_CHUNK))
+    if (status != PGRES_SINGLE_TUPLE && status != EVPQ__PQ_TUPLES_CHUNK)
         return false;
     if (status == EVPQ__PQ_TUPLES_CHUNK)
         chunks->affected = strtoull(PQcmdTuples(result), NULL, 10);
-    if (evpq__segment_now(conn)->abandoned)
+    if (now->abandoned)
         PQclear(result);
     else if (status == PGRES_SINGLE_TUPLE)
         take_row(conn, chunks, result);

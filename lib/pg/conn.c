@@ -412,7 +412,7 @@ static bool loses_count(const struct evpq__conn *conn, const PGresult *result)
 static bool take_result(struct evpq__conn *conn, PGresult *result)
 {
     struct evpq__request *head = evpq__segment_now(conn);
-    if (evpq__chunk_take(conn, result))
+    if (evpq__chunk_take(conn, head, result))
         return true;
     evpq__chunk_flush(conn);
     switch (PQresultStatus(result)) {

@@ -131,8 +131,8 @@ void evpq__segment_refuse(struct evpq__conn *conn);
 /* chunk.c */
 /* Before libpq looks at what has come: it is to be taken row by row. */
 void evpq__chunk_set_mode(struct evpq__conn *conn);
-/* Rows of a result that goes on? Then they are taken. */
-bool evpq__chunk_take(struct evpq__conn *conn, PGresult *result);
+/* `now`: whose answer comes, or NULL. Rows of a result that goes on? Then they are taken. */
+bool evpq__chunk_take(struct evpq__conn *conn, struct evpq__request *now, PGresult *result);
 /* What has been gathered is handed over. */
 void evpq__chunk_flush(struct evpq__conn *conn);
 /* The answer that comes now is held, and somebody waits for it. */
