@@ -182,7 +182,7 @@ class Bench:
         self.libraries = {"LD_LIBRARY_PATH": options.libpq} if options.libpq else {}
         self.python = None if CONNINFO else python_with("asyncpg")
         self.pgbench = None if CONNINFO else shutil.which("pgbench")
-        self.processors = None if options.check else part_processors()
+        self.processors = None if options.check or options.shared else part_processors()
         self.table = Table(options.rows)
 
     def here(self, contender):
@@ -352,6 +352,7 @@ def parse():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--instructions", action="store_true")
+    parser.add_argument("--shared", action="store_true")
     parser.add_argument("--libpq", help="a folder with another libpq.so.5")
     parser.add_argument("--out", default=".", help="where bench.tsv and bench.md go")
     parser.add_argument("build")
