@@ -35,6 +35,8 @@ struct evpq__op_class {
     void (*deliver)(struct evpq_op *op);
     /* The last reference is gone. */
     void (*destroy)(struct evpq_op *op);
+    /* What its owner has to know of such operations, or NULL. */
+    const void *of_owner;
 };
 
 struct evpq_op {

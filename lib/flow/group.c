@@ -149,7 +149,8 @@ static void group_destroy(struct evpq_op *op)
     evpq__loop_free(loop);
 }
 
-static const struct evpq__op_class group_class = {group_stop, group_deliver, group_destroy};
+static const struct evpq__op_class group_class = {
+    .stop = group_stop, .deliver = group_deliver, .destroy = group_destroy};
 
 /* Members */
 

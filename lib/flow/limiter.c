@@ -172,7 +172,8 @@ static void wait_destroy(struct evpq_op *op)
     limiter_unref(l);
 }
 
-static const struct evpq__op_class wait_class = {wait_stop, wait_deliver, wait_destroy};
+static const struct evpq__op_class wait_class = {
+    .stop = wait_stop, .deliver = wait_deliver, .destroy = wait_destroy};
 
 static int refuse(struct evpq_limiter *l, int code)
 {

@@ -200,7 +200,8 @@ static void job_destroy(struct evpq_op *op)
     op_gone(q);
 }
 
-static const struct evpq__op_class job_class = {job_stop, job_deliver, job_destroy};
+static const struct evpq__op_class job_class = {
+    .stop = job_stop, .deliver = job_deliver, .destroy = job_destroy};
 
 static void join_stop(struct evpq_op *op, evpq_code why)
 {
@@ -223,7 +224,8 @@ static void join_destroy(struct evpq_op *op)
     op_gone(q);
 }
 
-static const struct evpq__op_class join_class = {join_stop, join_deliver, join_destroy};
+static const struct evpq__op_class join_class = {
+    .stop = join_stop, .deliver = join_deliver, .destroy = join_destroy};
 
 /* Jobs */
 

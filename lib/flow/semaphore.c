@@ -148,7 +148,8 @@ static void wait_destroy(struct evpq_op *op)
     semaphore_unref(s);
 }
 
-static const struct evpq__op_class wait_class = {wait_stop, wait_deliver, wait_destroy};
+static const struct evpq__op_class wait_class = {
+    .stop = wait_stop, .deliver = wait_deliver, .destroy = wait_destroy};
 
 int evpq_semaphore_try(evpq_semaphore *s, uint32_t weight)
 {

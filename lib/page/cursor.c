@@ -112,7 +112,8 @@ static void pull_destroy(struct evpq_op *op)
     evpq__free(pull);
 }
 
-static const struct evpq__op_class pull_class = {pull_stop, pull_deliver, pull_destroy};
+static const struct evpq__op_class pull_class = {
+    .stop = pull_stop, .deliver = pull_deliver, .destroy = pull_destroy};
 
 static void pull_fail(struct pull *pull, const struct evpq_error *err)
 {

@@ -270,7 +270,8 @@ static void fetch_destroy(struct evpq_op *op)
     evpq__free(fetch);
 }
 
-static const struct evpq__op_class fetch_class = {fetch_stop, fetch_deliver, fetch_destroy};
+static const struct evpq__op_class fetch_class = {
+    .stop = fetch_stop, .deliver = fetch_deliver, .destroy = fetch_destroy};
 
 /* Its pull, which may be there already. */
 static int fetch_pull(struct evpq__fetch *fetch)

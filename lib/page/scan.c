@@ -190,7 +190,8 @@ static void wait_destroy(struct evpq_op *op)
     evpq__free(wait);
 }
 
-static const struct evpq__op_class wait_class = {wait_stop, wait_deliver, wait_destroy};
+static const struct evpq__op_class wait_class = {
+    .stop = wait_stop, .deliver = wait_deliver, .destroy = wait_destroy};
 
 int evpq_scan_next(evpq_op **out, evpq_scan *scan, evpq_page_fn *on_page, void *user)
 {

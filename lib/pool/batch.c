@@ -325,8 +325,9 @@ static void batch_destroy(struct evpq_op *op)
     batch_free(b);
 }
 
-static const struct evpq__waiter_class batch_class = {
-    {batch_stop, batch_deliver, batch_destroy}, batch_granted, NULL};
+static const struct evpq__taking batch_taking = {batch_granted, NULL};
+static const struct evpq__op_class batch_class = {batch_stop, batch_deliver, batch_destroy,
+                                                  &batch_taking};
 
 /* ---- making one ---- */
 
@@ -528,8 +529,7 @@ int evpq_pool_batch(evpq_op **out, evpq_pool *pool, const evpq_batch *batch,
     }
     call_back(b, on_result, on_done, user);
     b->waiter.pass = pass;
-    evpq__pool_enter(pool, &b->waiter, &batch_class.op,
-                     evpq__pool_timeout(pool, complete.timeout_ms),
+    evpq__pool_enter(pool, &b->waiter, &batch_class, evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = &b->waiter.op;
@@ -552,7 +552,7 @@ int evpq_lease_batch(evpq_op **out, evpq_lease *lease, const evpq_batch *batch,
         return failed;
     call_back(b, on_result, on_done, user);
     b->lease = lease;
-    evpq__lease_enter(lease, &b->waiter, &batch_class.op,
+    evpq__lease_enter(lease, &b->waiter, &batch_class,
                       evpq__pool_timeout(lease->pool, complete.timeout_ms));
     batch_on_slot(b);
     if (out)

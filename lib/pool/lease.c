@@ -70,8 +70,9 @@ static void acquire_destroy(struct evpq_op *op)
     evpq__free(a);
 }
 
-static const struct evpq__waiter_class acquire_class = {
-    {acquire_stop, acquire_deliver, acquire_destroy}, acquire_granted, NULL};
+static const struct evpq__taking acquire_taking = {acquire_granted, NULL};
+static const struct evpq__op_class acquire_class = {acquire_stop, acquire_deliver, acquire_destroy,
+                                                    &acquire_taking};
 
 int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, const evpq_acquire_options *options,
                       evpq_acquire_fn *on_acquired, void *user)
@@ -106,7 +107,7 @@ int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, const evpq_acquire_options
         timeout_ms = pool->options.acquire_timeout_ms;
     if (timeout_ms == 0)
         timeout_ms = evpq__pool_half(pool->options.query_timeout_ms);
-    evpq__pool_enter(pool, &a->waiter, &acquire_class.op, timeout_ms, timeout_ms);
+    evpq__pool_enter(pool, &a->waiter, &acquire_class, timeout_ms, timeout_ms);
     if (out)
         *out = &a->waiter.op;
     return EVPQ_OK;

@@ -588,14 +588,14 @@ static void grant(struct evpq__waiter *waiter, struct evpq__slot *slot)
     slot_set_users(slot, slot->users + 1);
     waiter->slot = slot;
     evpq__pool_trace_op(waiter, EVPQ_TRACE_ACQUIRED, waiter->waits_since_us);
-    evpq__waiter_class(waiter)->granted(waiter);
+    evpq__taking(waiter)->granted(waiter);
 }
 
 /* Without memory it has ended, and the slot is for the next. */
 static bool equip(struct evpq__waiter *waiter)
 {
-    const struct evpq__waiter_class *class_ = evpq__waiter_class(waiter);
-    if (!class_->equip || class_->equip(waiter))
+    const struct evpq__taking *taking = evpq__taking(waiter);
+    if (!taking->equip || taking->equip(waiter))
         return true;
     evpq__error_set(&waiter->op.error, EVPQ_ENOMEM, EVPQ_NOT_SENT,
                     "no memory to send it, when there was a connection for it");

@@ -131,9 +131,8 @@ struct evpq_pool {
 
 struct evpq__waiter;
 
-/* What kind of operation wants a slot. */
-struct evpq__waiter_class {
-    struct evpq__op_class op;                     /* what its class_ points to */
+/* How an operation takes a slot: of_owner of its class. */
+struct evpq__taking {
     void (*granted)(struct evpq__waiter *waiter); /* slot is set */
     /* Before that: it takes the memory that it runs with. False: there is none. NULL: it has it. */
     bool (*equip)(struct evpq__waiter *waiter);
@@ -153,9 +152,10 @@ struct evpq__waiter {
     bool first;      /* it waits before all others */
 };
 
-static inline const struct evpq__waiter_class *evpq__waiter_class(const struct evpq__waiter *waiter)
+/* Through the class, of which a group has a copy for each of its members. */
+static inline const struct evpq__taking *evpq__taking(const struct evpq__waiter *waiter)
 {
-    return (const struct evpq__waiter_class *)waiter->op.class_;
+    return waiter->op.class_->of_owner;
 }
 
 /* A slot lent to the user. It outlives its slot, and the pool, until it is released. */
@@ -185,8 +185,8 @@ int evpq__pool_admit(struct evpq__pass **pass, struct evpq_pool *pool, const cha
                      bool goes_on);
 /*
  * It waits for a slot, and `granted` follows (perhaps before this returns).
- * `class_` is the `op` of an evpq__waiter_class. `acquire_ms` limits the
- * waiting; 0 is half of the timeout.
+ * of_owner of `class_` is an evpq__taking. `acquire_ms` limits the waiting; 0
+ * is half of the timeout.
  */
 void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
                       const struct evpq__op_class *class_, uint32_t timeout_ms,

@@ -287,8 +287,9 @@ static void query_destroy(struct evpq_op *op)
     evpq__pool_op_gone(pool);
 }
 
-static const struct evpq__waiter_class query_class = {
-    {query_stop, query_deliver, query_destroy}, query_granted, query_equip};
+static const struct evpq__taking query_taking = {query_granted, query_equip};
+static const struct evpq__op_class query_class = {query_stop, query_deliver, query_destroy,
+                                                  &query_taking};
 
 /* ---- making one ---- */
 
@@ -355,8 +356,7 @@ int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *qu
         return EVPQ_ENOMEM;
     }
     q->waiter.pass = pass;
-    evpq__pool_enter(pool, &q->waiter, &query_class.op,
-                     evpq__pool_timeout(pool, complete.timeout_ms),
+    evpq__pool_enter(pool, &q->waiter, &query_class, evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = &q->waiter.op;
@@ -372,7 +372,7 @@ int evpq__pool_ask(evpq_op **out, struct evpq_pool *pool, const evpq_query *quer
     if (!q)
         return EVPQ_ENOMEM;
     q->waiter.first = true;
-    evpq__pool_enter(pool, &q->waiter, &query_class.op, query->timeout_ms, query->timeout_ms);
+    evpq__pool_enter(pool, &q->waiter, &query_class, query->timeout_ms, query->timeout_ms);
     *out = &q->waiter.op;
     return EVPQ_OK;
 }
@@ -403,7 +403,7 @@ int evpq_lease_query(evpq_op **out, evpq_lease *lease, const evpq_query *query,
         query_free(pool, q);
         return EVPQ_ENOMEM;
     }
-    evpq__lease_enter(lease, &q->waiter, &query_class.op,
+    evpq__lease_enter(lease, &q->waiter, &query_class,
                       evpq__pool_timeout(pool, complete.timeout_ms));
     query_on_slot(q);
     if (out)

@@ -204,7 +204,8 @@ static void read_destroy(struct evpq_op *op)
     evpq__router_unref(router);
 }
 
-static const struct evpq__op_class read_class = {read_stop, read_deliver, read_destroy};
+static const struct evpq__op_class read_class = {
+    .stop = read_stop, .deliver = read_deliver, .destroy = read_destroy};
 
 /* The read with its statement and its tag, in one block; its parameters are in another. */
 static struct read *read_new(struct evpq_router *router, const evpq_query *query,

@@ -300,8 +300,9 @@ static void stream_destroy(struct evpq_op *op)
     evpq__free(s);
 }
 
-static const struct evpq__waiter_class stream_class = {
-    {stream_stop, stream_deliver, stream_destroy}, stream_granted, NULL};
+static const struct evpq__taking stream_taking = {stream_granted, NULL};
+static const struct evpq__op_class stream_class = {stream_stop, stream_deliver, stream_destroy,
+                                                   &stream_taking};
 
 /* ---- making one ---- */
 
@@ -385,8 +386,7 @@ int evpq_pool_stream(evpq_stream **out, evpq_pool *pool, const evpq_query *query
     }
     call_back(s, on_chunk, on_done, user);
     s->waiter.pass = pass;
-    evpq__pool_enter(pool, &s->waiter, &stream_class.op,
-                     evpq__pool_timeout(pool, complete.timeout_ms),
+    evpq__pool_enter(pool, &s->waiter, &stream_class, evpq__pool_timeout(pool, complete.timeout_ms),
                      pool->options.acquire_timeout_ms);
     if (out)
         *out = s;
@@ -411,7 +411,7 @@ int evpq_lease_stream(evpq_stream **out, evpq_lease *lease, const evpq_query *qu
         return EVPQ_ENOMEM;
     call_back(s, on_chunk, on_done, user);
     s->lease = lease;
-    evpq__lease_enter(lease, &s->waiter, &stream_class.op,
+    evpq__lease_enter(lease, &s->waiter, &stream_class,
                       evpq__pool_timeout(pool, complete.timeout_ms));
     stream_on_slot(s);
     if (out)

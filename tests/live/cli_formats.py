@@ -7,8 +7,9 @@ import os
 import re
 import sys
 
-from cli_support import (BIG, CONNINFO, NASTY, PATIENCE, SCHEMA, SLEEPY, SOURCE, Run, case, check,
-                         command, equal, main, on_terminal, page, pause, psql)
+from cli_support import (BIG, CONNINFO, NASTY, PATIENCE, SCHEMA, SLEEPY, SOURCE, Run, Skip, case,
+                         check, command, equal, main, on_terminal, page, pause, psql,
+                         server_version)
 
 
 @case

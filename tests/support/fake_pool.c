@@ -86,7 +86,8 @@ static void query_destroy(struct evpq_op *op)
     evpq_result_free(of_op(op)->result);
 }
 
-static const struct evpq__op_class query_class = {query_stop, query_deliver, query_destroy};
+static const struct evpq__op_class query_class = {
+    .stop = query_stop, .deliver = query_deliver, .destroy = query_destroy};
 
 static void copy_text(char out[24], const evpq_value *value)
 {
@@ -210,7 +211,8 @@ static void wish_destroy(struct evpq_op *op)
     fake_pool.ops--;
 }
 
-static const struct evpq__op_class wish_class = {wish_stop, wish_deliver, wish_destroy};
+static const struct evpq__op_class wish_class = {
+    .stop = wish_stop, .deliver = wish_deliver, .destroy = wish_destroy};
 
 int evpq_pool_acquire(evpq_op **out, evpq_pool *pool, const evpq_acquire_options *options,
                       evpq_acquire_fn *on_acquired, void *user)

@@ -68,7 +68,8 @@ static void ask_destroy(struct evpq_op *op)
     evpq_result_free(of_op(op)->result);
 }
 
-static const struct evpq__op_class ask_class = {ask_stop, ask_deliver, ask_destroy};
+static const struct evpq__op_class ask_class = {
+    .stop = ask_stop, .deliver = ask_deliver, .destroy = ask_destroy};
 
 static int ask(evpq_op **out, struct evpq_pool *pool, const evpq_query *query, bool probe,
                bool goes_on, evpq_result_fn *on_result, void *user)

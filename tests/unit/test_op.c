@@ -41,7 +41,8 @@ static void on_destroy(struct evpq_op *op)
     seen.destroyed++;
 }
 
-static const struct evpq__op_class class_ = {on_stop, on_deliver, on_destroy};
+static const struct evpq__op_class class_ = {
+    .stop = on_stop, .deliver = on_deliver, .destroy = on_destroy};
 
 static int begin(void **state)
 {
