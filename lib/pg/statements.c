@@ -97,6 +97,7 @@ static struct evpq__statement *look_up(struct evpq__statements *all, const evpq_
 
 struct evpq__statement *evpq__statements_get(struct evpq__statements *all, const evpq_query *query)
 {
+    assert(query->sql_length > 0); /* it is complete */
     struct evpq__statement *s = all->last;
     if (!s || !says(s, query))
         s = look_up(all, query);

@@ -366,13 +366,16 @@ int evpq__pool_query(evpq_op **out, struct evpq_pool *pool, const evpq_query *qu
 int evpq__pool_ask(evpq_op **out, struct evpq_pool *pool, const evpq_query *query,
                    evpq_result_fn *on_result, void *user)
 {
+    evpq_query complete;
+    if (evpq__query_read(&complete, query))
+        return EVPQ_EINVALID;
     if (pool->state != EVPQ__POOL_OPEN)
         return EVPQ_ECLOSED;
-    struct query *q = query_new(pool, query, query->tag, on_result, user);
+    struct query *q = query_new(pool, &complete, complete.tag, on_result, user);
     if (!q)
         return EVPQ_ENOMEM;
     q->waiter.first = true;
-    evpq__pool_enter(pool, &q->waiter, &query_class, query->timeout_ms, query->timeout_ms);
+    evpq__pool_enter(pool, &q->waiter, &query_class, complete.timeout_ms, complete.timeout_ms);
     *out = &q->waiter.op;
     return EVPQ_OK;
 }
