@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "flow/member.h"
 #include "support/pool_story.h"
 
 static struct call a, b, c, d;
@@ -132,6 +133,34 @@ static void waiters_are_served_in_the_order_of_their_calls(void **state)
         assert_int_equal(calls[i].order, i + 1);
         assert_int_equal(fake_pg_sql(fake_pg(0), i)[7], '0' + i);
     }
+}
+
+static int told;
+
+static void count_told(struct evpq__member *member, const struct evpq_error *error)
+{
+    (void)member;
+    told += error->code == EVPQ_OK;
+}
+
+/* As a group does, which takes the place of their class. */
+static void who_waits_may_be_watched(void **state)
+{
+    (void)state;
+    struct evpq__member members[3];
+    told = 0;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 1));
+    story_ask(&a, "SELECT 1", 0);
+    story_ask(&b, "SELECT 2", 0);
+    story_acquire(&c, 0);
+    struct call *calls[] = {&a, &b, &c};
+    for (int i = 0; i < 3; i++)
+        assert_true(evpq__member_watch(&members[i], calls[i]->op, count_told));
+    fake_settle();
+    assert_int_equal(told, 3);
+    assert_int_equal(b.code, EVPQ_OK);
+    assert_non_null(c.lease);
+    story_release(&c);
 }
 
 static void leases_and_queries_wait_in_one_line(void **state)
@@ -504,6 +533,7 @@ int main(void)
         test(a_connection_that_turns_out_bad_is_not_handed_out),
         test(a_query_of_an_older_program_has_zero_for_what_it_lacks),
         test(waiters_are_served_in_the_order_of_their_calls),
+        test(who_waits_may_be_watched),
         test(leases_and_queries_wait_in_one_line),
         test(a_newcomer_does_not_overtake_who_waits),
         test(the_connection_used_last_is_used_first),
