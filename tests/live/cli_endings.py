@@ -284,7 +284,9 @@ def a_table_altered_between_two_pages_ends_with_1_or_goes_on():
     for form, code in (("csv", 1), ("tsv", 1), ("ndjson", 0)):
         words = command("-f", form, "-n", "1", "--order-by", "id", "--rate", "20/1s",
                         f"SELECT * FROM {SCHEMA}.altered")
-        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        # Without a buffer, in which communicate() does not look.
+        with subprocess.Popen(words, bufsize=0, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
             process.stdout.readline()
             process.stdout.readline()
             psql("-c", f"ALTER TABLE {SCHEMA}.altered ADD COLUMN {form} int DEFAULT 1")
