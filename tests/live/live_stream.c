@@ -575,9 +575,9 @@ static void pauses_lose_nothing(void **state)
 static void kill_inside(struct heard *heard)
 {
     heard->inside = NULL;
-    aside_int8(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE "
-        "'%evpq to be killed%' AND pid <> pg_backend_pid()");
+    assert_true(
+        aside_int8("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE "
+                   "'%evpq to be killed%' AND state = 'active' AND pid <> pg_backend_pid()") > 0);
 }
 
 static void kill_paused(struct heard *heard)
