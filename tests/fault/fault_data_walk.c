@@ -107,7 +107,8 @@ static void each_row_comes_once_while_backends_die(void **state)
             (long long)rows, sizes[i], took, walk.pages, (long long)kills.sum, walk.lost,
             walk.resumed);
         assert_int_equal(walk.last, rows);
-        if (sizes[i] == 100)
+        /* A few rows are paged over before anything is killed. */
+        if (sizes[i] == 100 && rows >= 300000)
             assert_true(walk.lost > 0 || live_slow() > 1.);
         ledger_load(&ledger, 0., NULL);
         /* Ten thousand rows in one turn. */
@@ -125,11 +126,10 @@ static void each_row_comes_once_while_the_server_restarts(void **state)
     enum { ROWS = 5000, RESTARTS = 4 };
     char sql[300];
     /* Logged: what is not would be empty after a crash. */
-    snprintf(
-        sql, sizeof(sql),
-        "CREATE TABLE walk_rows AS SELECT i::int8 AS id, date '2020-01-01' - i / 7 AS day FROM "
-        "generate_series(1, %d) AS i",
-        ROWS);
+    snprintf(sql, sizeof(sql),
+             "DROP TABLE IF EXISTS walk_rows; CREATE TABLE walk_rows AS SELECT i::int8 AS id, "
+             "date '2020-01-01' - i / 7 AS day FROM generate_series(1, %d) AS i",
+             ROWS);
     fault_sql(server, sql);
     fault_sql(server, "ALTER TABLE walk_rows ADD PRIMARY KEY (id), ALTER day SET NOT NULL");
     fault_sql(server, "GRANT SELECT ON walk_rows TO evpq");
