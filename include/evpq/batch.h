@@ -30,7 +30,10 @@
  *
  * When a statement of a transaction fails, none of the batch has happened. Each is told the same
  * error: that of the statement that failed, whose number is evpq_error_statement(). On their own,
- * statements do not mind each other: behind one that fails the next runs all the same.
+ * statements do not mind each other: behind one that fails the next runs all the same (but not in an
+ * open transaction of a lease, which has failed as a whole then: 25P02). They travel together, too:
+ * when such a batch is cancelled or its deadline passes, what had been sent may run after on_done,
+ * *unknown* as it is. What must not is a transaction.
  *
  * Large batches do not stall: what the server does not take yet waits, and its
  * answers are read meanwhile. A batch has its connection to itself, whatever
@@ -77,7 +80,9 @@ typedef struct evpq_batch {
     const char *tag;
     /** As in evpq_query, for each statement. */
     evpq_switch server_timeout;
-    /** Of the results of a transaction, all together; else of each result. As in evpq_query. */
+    /** Of the results of a transaction, all together, as they come; else of each result. As in
+     * evpq_query. A transaction whose results are larger may have been committed: EVPQ_ETOOLARGE,
+     * *unknown*, for all of it. */
     size_t max_result_bytes;
 } evpq_batch;
 

@@ -355,8 +355,8 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_pool_stats_get(const evpq_pool *pool, evpq_poo
  * Close a pool.
  *
  * Returns at once and may be called from any callback. The pool takes no new work from now on and
- * the handle is gone: only evpq_lease_release() and evpq_op_cancel() may still be called for what
- * came from it. Every operation still calls back, then on_closed runs. Leases not released by the
+ * the handle is gone: only evpq_lease_release(), evpq_op_cancel() and evpq_stream_resume() may still
+ * be called for what came from it. Every operation still calls back, then on_closed runs. Leases not released by the
  * bound lose their connection. Cleaning up after the bound takes twice cancel_timeout_ms at most.
  *
  * A lease goes on working while the pool finishes: evpq_lease_query() is EVPQ_OK until the bound.

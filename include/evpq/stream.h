@@ -22,14 +22,19 @@
  * so the server stops when the buffers between are full; what has come already
  * waits in evpq, about as much as one reading of the socket or buffer_bytes. A
  * paused stream keeps its connection, its snapshot and its locks, and hears
- * nothing of the server, not even its end, until it goes on.
+ * nothing of the server, not even its end, until it goes on. Only where all rows
+ * and the end had come before it paused the connection goes on to others, in a
+ * lease to what waits behind the stream, and may be told of first. The server
+ * sends in blocks of some 8 kB: few small rows of a slow statement come together.
  *
  * One deadline holds for the whole, pauses included: the clock does not stop. A
  * program that pauses for as long as it likes says EVPQ_NEVER.
  *
  * evpq_stream_close() ends it early, also in on_chunk: on_done comes with
  * EVPQ_ECANCELED, the statement is cancelled on the server, and what is still
- * under way is thrown away within cancel_timeout_ms.
+ * under way is thrown away within cancel_timeout_ms. In a transaction of a lease
+ * that is an error of the statement: the transaction has failed (25P02). When all
+ * rows had been handed over and the end was there, on_done comes with that.
  *
  * A stream has its connection to itself, whatever pipeline_depth says.
  */

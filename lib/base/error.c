@@ -191,6 +191,7 @@ static bool stays(const char *sqlstate)
 bool evpq_error_retry_safe(const evpq_error *err)
 {
     if (!err || evpq_error_fate(err) == EVPQ_UNKNOWN || err->code == EVPQ_ECLOSED ||
+        err->code == EVPQ_EINVALID ||
         (err->code == EVPQ_ECONNECT && stays(evpq_error_sqlstate(err))))
         return false;
     return evpq_error_fate(err) == EVPQ_NOT_SENT || err->code == EVPQ_ETIMEOUT ||

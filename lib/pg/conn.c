@@ -261,9 +261,10 @@ static void keep_failure(struct evpq__conn *conn, const PGresult *result)
     evpq__result_error(&conn->failure, code, fate, result, message);
 }
 
+/* What is joined is committed when it is looked at: then it is handed over. */
 static bool too_large(const struct evpq__request *request, const PGresult *answer)
 {
-    return request->max_bytes && answer && PQresultMemorySize(answer) > request->max_bytes;
+    return request->max_bytes && !request->joined && answer && PQresultMemorySize(answer) > request->max_bytes;
 }
 
 static void set_too_large(const struct evpq__request *request, struct evpq_error *err)
@@ -616,8 +617,12 @@ static void conn_pump(struct evpq__task *task)
         return;
     bool ok = conn->why || evpq__send_queued(conn);
     /* A flush that could not write may have read. */
-    if (ok && (conn->unsent || conn->hold_changed))
+    if (ok && (conn->unsent || conn->hold_changed)) {
         ok = conn_collect(conn, false) == COLLECTED;
+        /* The end of what was held may have been there, and others wait behind it. */
+        if (ok && !conn->why && !conn->unsent && !evpq__list_empty(&conn->queued))
+            ok = evpq__send_queued(conn);
+    }
     conn->hold_changed = false;
     conn_after_libpq(conn, ok);
 }

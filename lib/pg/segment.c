@@ -55,23 +55,11 @@ static struct evpq__request *pop(struct evpq__list *list)
     return node ? evpq__container_of(node, struct evpq__request, node) : NULL;
 }
 
-/* Its limit is that of all together. */
-static void set_if_too_large(const struct evpq__request *request, size_t *bytes,
-                             struct evpq_error *failure)
-{
-    *bytes += request->answer ? PQresultMemorySize(request->answer) : 0;
-    if (request->max_bytes && *bytes > request->max_bytes && !request->no_result)
-        evpq__error_set(failure, EVPQ_ETOOLARGE, EVPQ_UNKNOWN,
-                        "the results are larger than max_result_bytes, %zu", request->max_bytes);
-}
-
 static void succeed(struct evpq__conn *conn, struct evpq__list *over)
 {
     struct evpq__request *request;
-    size_t bytes = 0;
     while ((request = pop(over))) {
         struct evpq_error failure = {0};
-        set_if_too_large(request, &bytes, &failure);
         PGresult *answer = request->answer;
         request->answer = NULL;
         struct evpq_result *result = evpq__conn_outcome(conn, request, answer, &failure);

@@ -257,8 +257,11 @@ static void stream_stop(struct evpq_op *op, evpq_code why)
     struct evpq__slot *slot = s->waiter.slot;
     bool of_pool = !s->lease;
     if (s->ended) {
-        /* The server is done with it. What it has said of a failure is more than we know. */
         stream_unlink(s);
+        /* All has been handed over: then it comes with the end that it had. */
+        if (!s->first && !s->no_memory)
+            return;
+        /* The server is done with it. What it has said of a failure is more than we know. */
         evpq_result_free(s->result);
         s->result = NULL;
         set_stopped_error(s, why, EVPQ_UNKNOWN);

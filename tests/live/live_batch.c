@@ -499,6 +499,13 @@ static void results_are_limited(void **state)
     run(&live, EVPQ_BATCH(EVPQ_BATCH_EACH, EVPQ_QUERIES(LONG(9000), LONG(9000), LONG(9000)),
                           .max_result_bytes = 20000));
     expect_all(EVPQ_OK, 0);
+    /* What is small on its way counts for nothing when it is committed, whatever libpq makes of it.
+     */
+    run(&live, EVPQ_BATCH(EVPQ_BATCH_TRANSACTION,
+                          EVPQ_QUERIES(INSERT(1), INSERT(2), INSERT(3), INSERT(4), INSERT(5)),
+                          .max_result_bytes = 4096));
+    expect_all(EVPQ_OK, 0);
+    assert_int_equal(rows(), 5);
     end(&live);
 }
 

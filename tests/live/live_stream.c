@@ -463,6 +463,56 @@ static void a_lease_streams_in_its_transaction(void **state)
     finish(&live);
 }
 
+/* Small buffers: the end has come with the rows that are held. */
+static void what_waits_behind_it_in_a_lease_goes_on(void **state)
+{
+    (void)state;
+    static const evpq_stream_options sizes[] = {
+        {.size = sizeof(sizes[0]), .buffer_bytes = 1},
+        {.size = sizeof(sizes[0]), .buffer_bytes = 4096, .chunk_rows = 100}};
+    for (int i = 0; i < 4; i++) {
+        struct live live;
+        struct outcome lease, next = {0};
+        live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+        live_acquire(&live, &lease);
+        fresh(&live, NULL);
+        assert_int_equal(evpq_lease_stream(&h.stream, lease.lease,
+                                           i < 2 ? NUMBERS(20) : NUMBERS(20000), &sizes[i % 2],
+                                           on_chunk, on_done, &h),
+                         EVPQ_OK);
+        assert_int_equal(
+            evpq_lease_query(NULL, lease.lease, EVPQ_QUERY("SELECT 1"), outcome_result, &next),
+            EVPQ_OK);
+        double began = live_now();
+        live_wait(&live, &next);
+        live_wait(&live, &h.done);
+        assert_int_equal(next.code, EVPQ_OK);
+        assert_int_equal(h.done.code, EVPQ_OK);
+        assert_true(live_now() - began < 5. * live_slow());
+        outcome_clear(&next);
+        evpq_lease_release(lease.lease);
+        finish(&live);
+    }
+}
+
+/* All rows have been handed over, and the end is there: it is not told otherwise. */
+static void a_stream_that_is_over_keeps_its_end(void **state)
+{
+    (void)state;
+    struct live live;
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    start(&live, NUMBERS(20), NULL, pause_inside);
+    wait_for_chunks(&live, 1);
+    live_run(&live, 0.3);
+    assert_int_equal(h.done.calls, 0);
+    evpq_stream_close(h.stream);
+    live_wait(&live, &h.done);
+    assert_int_equal(h.done.code, EVPQ_OK);
+    assert_int_equal(h.affected, 20);
+    expect_idle(&live);
+    finish(&live);
+}
+
 static void neighbours_do_not_notice(void **state)
 {
     (void)state;
@@ -627,6 +677,8 @@ int main(void)
         cmocka_unit_test(the_end_waits_for_who_is_paused),
         cmocka_unit_test(the_pool_can_be_closed_inside),
         cmocka_unit_test(a_lease_streams_in_its_transaction),
+        cmocka_unit_test(what_waits_behind_it_in_a_lease_goes_on),
+        cmocka_unit_test(a_stream_that_is_over_keeps_its_end),
         cmocka_unit_test(neighbours_do_not_notice),
         cmocka_unit_test(a_pause_reaches_the_server),
         cmocka_unit_test(pauses_lose_nothing),
