@@ -38,6 +38,8 @@ static const struct exception {
     {POOLER_SESSION, "every_type_of_the_server_makes_exact_boundaries", takes_no_options},
     {POOLER_TRANSACTION, "prepared", none_prepared},
     {POOLER_TRANSACTION, "what_the_server_has_forgotten_runs_again", none_prepared},
+    {POOLER_TRANSACTION, "what_is_evicted_goes_by_PQsendClosePrepared_since_17", none_prepared},
+    {POOLER_TRANSACTION, "what_is_evicted_goes_by_DEALLOCATE_before_17", none_prepared},
     {POOLER_TRANSACTION, "success_is_final", keeps_temporary},
     {POOLER_TRANSACTION, "what_a_search_path_puts_first_changes_nothing", keeps_setting},
 };
