@@ -24,30 +24,28 @@ int evpq_set_allocator(const evpq_allocator *allocator)
     return EVPQ_OK;
 }
 
+static void *counted(void *memory)
+{
+    if (memory)
+        atomic_fetch_add_explicit(&held, 1, memory_order_relaxed);
+    return memory;
+}
+
 void *evpq__alloc_raw(size_t size)
 {
     if (size == 0)
         size = 1;
-    void *memory = hooks.allocate ? hooks.allocate(size, hooks.user) : malloc(size);
-    if (memory)
-        atomic_fetch_add_explicit(&held, 1, memory_order_relaxed);
-    return memory;
+    return counted(hooks.allocate ? hooks.allocate(size, hooks.user) : malloc(size));
 }
 
 void *evpq__alloc(size_t size)
 {
     /* calloc() is for what comes from the system as zeroes; it passes by glibc's caches. */
     enum { SMALL = 4096 };
-    void *memory;
-    if (hooks.allocate)
-        memory = hooks.allocate(size ? size : 1, hooks.user);
-    else
-        memory = size <= SMALL ? malloc(size ? size : 1) : calloc(1, size);
-    if (memory && (hooks.allocate || size <= SMALL))
-        memset(memory, 0, size);
-    if (memory)
-        atomic_fetch_add_explicit(&held, 1, memory_order_relaxed);
-    return memory;
+    if (!hooks.allocate && size > SMALL)
+        return counted(calloc(1, size));
+    void *memory = evpq__alloc_raw(size);
+    return memory ? memset(memory, 0, size) : NULL;
 }
 
 void evpq__free(void *memory)

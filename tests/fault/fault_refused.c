@@ -167,10 +167,14 @@ static void a_database_dropped_by_force_is_an_error_and_no_loop(void **state)
                                   .min_size = 4, .max_size = 4));
     ledger_load(&ledger, 100., LEDGER_SLEEP(.seconds = 0.02, .timeout_ms = 1000));
     ledger_run(&ledger, 0.5);
+    /* One that is certainly under way when it happens. */
+    ledger_ask(&ledger, LEDGER_SLEEP(.seconds = 0.8, .timeout_ms = 1000));
+    ledger_run(&ledger, 0.1);
     fault_sql(server, "DROP DATABASE doomed WITH (FORCE)");
     double dropped = live_now();
     ledger_run(&ledger, 2.);
     ledger_drain(&ledger);
+    assert_true(ledger.codes[-EVPQ_EDISCONNECTED] > 0);
     assert_true(ledger.codes[-EVPQ_ECONNECT] > 0);
     assert_int_equal(ledger.answered, ledger.codes[0] + ledger.codes[-EVPQ_EDISCONNECTED] +
                                           ledger.codes[-EVPQ_ECONNECT]);
