@@ -228,6 +228,23 @@ static bool is_stale(struct evpq__conn *conn, const struct evpq__request *head,
 }
 
 /* The error as the server tells it, or as what we know of the request makes it. */
+/* A failure that the server has not told. */
+static bool is_libpqs(const PGresult *result)
+{
+    return PQresultStatus(result) == PGRES_FATAL_ERROR &&
+           !PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+}
+
+/*
+ * libpq has only its words for this. What it says else, while it holds the connection for good, is
+ * that it has read what is no answer: of a peer that was cut in the middle of a row, say. In other
+ * languages than English both are taken for that.
+ */
+static bool says_no_memory(const PGresult *result)
+{
+    return strstr(PQresultErrorMessage(result), "memory") != NULL;
+}
+
 static void keep_failure(struct evpq__conn *conn, const PGresult *result)
 {
     struct evpq__request *head = evpq__segment_now(conn);
@@ -241,8 +258,7 @@ static void keep_failure(struct evpq__conn *conn, const PGresult *result)
     if (severity && strcmp(severity, "ERROR") == 0) {
         code = EVPQ_ESERVER;
         fate = EVPQ_ROLLED_BACK;
-    } else if (!severity && PQstatus(conn->pg) == CONNECTION_OK) {
-        /* libpq's own; while the connection lives it has only one reason. */
+    } else if (is_libpqs(result) && PQstatus(conn->pg) == CONNECTION_OK && says_no_memory(result)) {
         code = EVPQ_ENOMEM;
     }
     bool canceled = sqlstate && strcmp(sqlstate, "57014") == 0; /* query_canceled */
@@ -400,13 +416,13 @@ static void head_over(struct evpq__conn *conn)
 }
 
 /*
- * An error of libpq's own, which found no memory: perhaps for a Sync, whose
- * place the next one takes then. Each answer would go to the statement before.
+ * Where libpq found no memory it may have been for a Sync, whose place the next
+ * one takes then: each answer would go to the statement before. And nothing is
+ * believed of who does not speak the protocol.
  */
 static bool loses_count(const struct evpq__conn *conn, const PGresult *result)
 {
-    return conn->in_flight > 1 && PQresultStatus(result) == PGRES_FATAL_ERROR &&
-           !PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    return is_libpqs(result) && (conn->in_flight > 1 || !says_no_memory(result));
 }
 
 /* False: libpq and we disagree about what is under way, or it is something we cannot end. */

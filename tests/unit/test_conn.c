@@ -93,6 +93,18 @@ static void libpq_without_memory_is_no_memory(void **state)
     assert_true(conn_is_idle());
 }
 
+static void an_answer_that_is_no_protocol_is_a_lost_connection(void **state)
+{
+    (void)state;
+    conn_run(&a);
+    fake_says_error(pg, NULL, NULL, "insufficient data in \"D\" message\n");
+    fake_says_sync(pg, PQTRANS_IDLE);
+    fake_settle();
+    assert_int_equal(a.code, EVPQ_EDISCONNECTED);
+    assert_int_equal(a.fate, EVPQ_UNKNOWN);
+    assert_int_equal(losses, 1);
+}
+
 static void a_result_without_memory_for_it_is_no_memory(void **state)
 {
     (void)state;
@@ -454,6 +466,7 @@ int main(void)
         conn_test(an_empty_statement_has_a_result),
         conn_test(a_sync_without_a_result_is_an_error),
         conn_test(libpq_without_memory_is_no_memory),
+        conn_test(an_answer_that_is_no_protocol_is_a_lost_connection),
         conn_test(a_result_without_memory_for_it_is_no_memory),
         conn_test(a_second_result_of_one_statement_closes),
         conn_test(copy_closes),
