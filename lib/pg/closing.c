@@ -34,12 +34,18 @@ static void let_go(struct evpq__conn *conn)
     conn->pg = NULL;
 }
 
-static void fail_all(struct evpq__list *requests, evpq_fate fate, const char *message)
+/* `first`: what the statement in turn was told. The server's last words are for the others too. */
+static void fail_all(struct evpq__list *requests, evpq_fate fate, const struct evpq_error *first,
+                     const char *message)
 {
     struct evpq__node *node;
     while ((node = evpq__list_pop_front(requests))) {
         struct evpq_error error = {0};
-        evpq__error_set(&error, EVPQ_EDISCONNECTED, fate, "%s", message);
+        if (first->code == EVPQ_EDISCONNECTED)
+            evpq__error_copy(&error, first);
+        else
+            evpq__error_set(&error, EVPQ_EDISCONNECTED, EVPQ_UNKNOWN, "%s", message);
+        error.fate = fate;
         evpq__conn_request_over(evpq__container_of(node, struct evpq__request, node), NULL, &error);
     }
 }
@@ -63,14 +69,17 @@ void evpq__closing_begin(struct evpq__conn *conn, const char *message)
     conn->in_flight = conn->streams = 0;
     struct evpq__request *failed = evpq__segment_now(conn);
     conn->answered = NULL;
+    struct evpq_error first = {0};
+    evpq__error_copy(&first, &failure);
     if (failure.code != EVPQ_OK && failed) {
         failed->failed = true;
         evpq__node_unlink(&failed->node);
         evpq__conn_request_over(failed, NULL, &failure);
     }
     evpq__error_clear(&failure);
-    fail_all(&conn->sent, EVPQ_UNKNOWN, message);
-    fail_all(&conn->queued, EVPQ_NOT_SENT, message);
+    fail_all(&conn->sent, EVPQ_UNKNOWN, &first, message);
+    fail_all(&conn->queued, EVPQ_NOT_SENT, &first, message);
+    evpq__error_clear(&first);
     evpq__closing_settle(conn);
 }
 

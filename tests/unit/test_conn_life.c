@@ -194,6 +194,25 @@ static void an_error_that_nobody_asked_for_closes(void **state)
     assert_int_equal(losses, 1);
 }
 
+static void all_hear_the_last_words_of_the_server(void **state)
+{
+    (void)state;
+    conn_rules.depth = 2;
+    conn_submit(&a);
+    conn_submit(&b);
+    conn_run(&c);
+    fake_says_error(pg, "FATAL", "57P01", "terminating connection");
+    fake_loses(pg, true, "server closed the connection unexpectedly\n");
+    fake_settle();
+    assert_int_equal(a.fate, EVPQ_UNKNOWN);
+    assert_int_equal(b.code, EVPQ_EDISCONNECTED);
+    assert_int_equal(b.fate, EVPQ_UNKNOWN);
+    assert_string_equal(b.sqlstate, "57P01");
+    assert_int_equal(c.code, EVPQ_EDISCONNECTED);
+    assert_int_equal(c.fate, EVPQ_NOT_SENT);
+    assert_string_equal(c.sqlstate, "57P01");
+}
+
 static void a_sync_that_finds_no_memory_is_not_waited_for(void **state)
 {
     (void)state;
@@ -540,6 +559,7 @@ int main(void)
         conn_test(a_request_that_is_sent_again_is_no_victim_yet),
         conn_test(the_last_words_of_a_session_are_no_refusal),
         conn_test(an_error_that_nobody_asked_for_closes),
+        conn_test(all_hear_the_last_words_of_the_server),
         conn_test(a_sync_that_finds_no_memory_is_not_waited_for),
         conn_test(an_answer_proves_the_connection),
         conn_test(a_socket_is_quiet_when_it_has_nothing_to_say),
