@@ -45,9 +45,15 @@
  * first statement of a transaction. In a lease with an open transaction only EVPQ_BATCH_EACH is
  * possible, and each is a part of it.
  *
- * Prepared statements are used as by evpq_pool_query(). One that the server has
- * lost is run again unseen as long as that changes no order: in a transaction of
- * the pool. Else it is the error of its statement, SQLSTATE 26000 or 0A000.
+ * Prepared statements are used as by evpq_pool_query(), and what the server has
+ * lost runs again unseen (but not in a lease's transaction, be it open or a batch:
+ * SQLSTATE 26000 or 0A000), and never in another order. On their own, statements
+ * are sent before it is known whether those ahead of them were lost. So outside a
+ * transaction one is used prepared only where all behind it in the batch are the
+ * same statement, which is lost as a whole, and only the last is prepared anew, also
+ * with .prepare = EVPQ_ON; the others bring their text, which cannot be lost. If one
+ * behind it has run all the same (a table altered back meanwhile), it is not run
+ * again: that error is told.
  */
 
 #include <evpq/pool.h>

@@ -32,6 +32,17 @@ struct evpq__chunks {
     PGresult *like;              /* the first of them */
 };
 
+/*
+ * What is behind it in its batch, where each has a Sync of its own. When a
+ * prepared statement was lost, what is behind it has been sent, and would run
+ * before it. So one is used only where the rest are the same: lost as well.
+ */
+enum evpq__followed {
+    EVPQ__FOLLOWED_NOT = 0,
+    EVPQ__FOLLOWED_BY_SAME,   /* it may use what is prepared, and prepares nothing */
+    EVPQ__FOLLOWED_BY_OTHERS, /* it brings its text; but in a transaction, which fails as a whole */
+};
+
 /* One statement and its Sync. The memory is its owner's, until `done` has run or it was withdrawn.
  */
 struct evpq__request {
@@ -48,6 +59,7 @@ struct evpq__request {
     bool joined;         /* no Sync behind it: it shares that, and its outcome, with the next */
     bool no_result;      /* `done` gets none when it has succeeded, and no error */
     evpq_switch prepare; /* its statement: at the first use, never, or (default) at the second */
+    enum evpq__followed followed;
     /*
      * Once, from the loop: the statement is over. `result` (to be owned) or
      * `error` (to be moved from) says how; for an abandoned one it does not
@@ -106,6 +118,11 @@ void evpq__conn_free(struct evpq__conn *conn);
 
 /* Statements run in this order, `depth` at a time. When the connection is gone, `done` says so. */
 void evpq__conn_submit(struct evpq__conn *conn, struct evpq__request *request);
+/* In `done`: it failed for its prepared statement only. Given again, it brings its text. Not in a
+ * transaction, which has failed with it. */
+bool evpq__conn_may_repeat(const struct evpq__conn *conn, const struct evpq__request *request);
+/* Given again, before all that have not been sent; several from the last to the first. */
+void evpq__conn_repeat(struct evpq__conn *conn, struct evpq__request *request);
 
 /*
  * Nobody waits for this request any more. True: it had not been sent, is

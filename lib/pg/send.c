@@ -123,12 +123,16 @@ static void choose_statement(struct evpq__conn *conn, struct evpq__request *requ
     struct evpq__cache *cache = &conn->statements;
     if (cache->max_count == 0 || request->prepare == EVPQ_OFF || request->again)
         return;
+    enum evpq__followed followed =
+        transaction == PQTRANS_INTRANS ? EVPQ__FOLLOWED_NOT : request->followed;
+    if (followed == EVPQ__FOLLOWED_BY_OTHERS)
+        return;
     struct evpq__statement *statement = request->statement;
     struct evpq__prepared *prepared = evpq__cache_find(cache, statement);
     if (!prepared) {
         /* One that has been used once may never be again. */
         if ((request->prepare != EVPQ_ON && !evpq__cache_seen(cache, statement->hash)) ||
-            transaction == PQTRANS_INERROR)
+            transaction == PQTRANS_INERROR || followed)
             return;
         prepared = new_prepared(conn, statement);
         request->prepares = prepared != NULL;
@@ -248,11 +252,20 @@ static bool in_batch(const struct evpq__conn *conn, const struct evpq__request *
     return request->batch && conn->in_flight > 0 && last_sent(conn)->batch == request->batch;
 }
 
+/* It has no effect, and goes again: what is behind it has to wait. */
+static bool is_lost(const struct evpq__conn *conn, const struct evpq__request *request)
+{
+    return request->prepared && request->prepared->state == EVPQ__PREPARED_GONE &&
+           !request->joined && conn->transaction != PQTRANS_INTRANS;
+}
+
 static bool may_send(const struct evpq__conn *conn, const struct evpq__request *request)
 {
     if (conn->unsent || conn->notices->fatal || PQstatus(conn->pg) != CONNECTION_OK)
         return false;
     bool goes_along = in_batch(conn, request);
+    if (goes_along && is_lost(conn, last_sent(conn)))
+        return false;
     if (!goes_along && conn->in_flight >= conn->rules->depth)
         return false;
     if (!goes_along && conn->in_flight > 0 && (request->alone || last_sent(conn)->alone))
@@ -301,6 +314,22 @@ static bool send_some(struct evpq__conn *conn, bool *more)
     }
     *more = bytes >= FLUSH_BYTES;
     return true;
+}
+
+bool evpq__conn_may_repeat(const struct evpq__conn *conn, const struct evpq__request *request)
+{
+    return request->stale && conn->transaction == PQTRANS_IDLE && evpq__conn_alive(conn);
+}
+
+void evpq__conn_repeat(struct evpq__conn *conn, struct evpq__request *request)
+{
+    assert(conn->state < EVPQ__CONN_CLOSING);
+    request->again = request->stale;
+    request->stale = false;
+    evpq__list_push_front(&conn->queued, &request->node);
+    if (conn->state == EVPQ__CONN_IDLE)
+        evpq__conn_enter(conn, EVPQ__CONN_BUSY);
+    evpq__conn_post_pump(conn);
 }
 
 bool evpq__send_queued(struct evpq__conn *conn)

@@ -7,6 +7,14 @@
  *   EVPQ_BATCH_EACH          each is over with its own Sync, and told
  *   EVPQ_BATCH_TRANSACTION   BEGIN and COMMIT are parts too; all are over at once, and told
  *
+ * Of EVPQ_BATCH_EACH, when a prepared statement was lost:
+ *
+ *   told, over      lost, held                    with the connection       not given
+ *   ... ok  error   26000, 26000, 26000, ...      sent: lost as well        taken back
+ *
+ * When the connection has no more of them, all from the first that is held go
+ * again, in their order. If one behind it has run all the same, it is too late.
+ *
  * Parts end apart from the operation, as the request of a query does: its caller
  * hears at the deadline, they are over when the server has let go.
  */
@@ -36,6 +44,8 @@ struct batch {
     uint32_t count;     /* statements */
     uint32_t over;      /* of them, whose outcome is known */
     uint32_t told;      /* of those */
+    uint32_t held;      /* behind those `over`: lost, and to go again */
+    uint32_t given;     /* parts that the connection has got; behind them none has been sent */
     uint32_t open;      /* parts that the connection has */
     uint32_t parts_len; /* with BEGIN and COMMIT */
     struct part parts[];
@@ -113,7 +123,7 @@ static void batch_off_slot(struct batch *b, bool give_back)
 static void batch_on_slot(struct batch *b)
 {
     evpq__op_ref(&b->waiter.op);
-    b->open = b->parts_len;
+    b->open = b->given = b->parts_len;
     for (uint32_t i = 0; i < b->parts_len; i++) {
         b->parts[i].request.deadline_us = b->waiter.op.deadline_us;
         evpq__conn_submit(b->waiter.slot->conn, &b->parts[i].request);
@@ -224,15 +234,67 @@ static void parts_over(struct batch *b)
     batch_off_slot(b, of_pool);
 }
 
-/* One that is on its own. */
-static void statement_over(struct batch *b, struct part *part)
+/* The next of those that are on their own. */
+static void statement_over(struct batch *b)
 {
     uint32_t statement = b->over++;
+    struct part *part = &b->parts[statement];
     if (part->error.code != EVPQ_OK) {
         evpq__error_of_statement(&part->error, statement);
         evpq__error_copy(&b->first, &part->error);
     }
     evpq__loop_post(b->waiter.op.loop, EVPQ__SOON, &b->telling);
+}
+
+/* From the end: what has not been sent must not run before what is held. */
+static void take_back(struct batch *b)
+{
+    struct part *last;
+    while (b->given > b->over + b->held && !(last = &b->parts[b->given - 1])->request.in_flight) {
+        (void)evpq__conn_abandon(b->waiter.slot->conn, &last->request);
+        b->given--;
+        b->open--;
+    }
+}
+
+static void let_held_be_over(struct batch *b)
+{
+    for (; b->held > 0; b->held--)
+        statement_over(b);
+}
+
+/* One that is on its own. */
+static void part_of_each_done(struct batch *b, struct part *part)
+{
+    if (evpq__conn_may_repeat(b->waiter.slot->conn, &part->request)) {
+        if (b->held++ == 0)
+            take_back(b);
+        return;
+    }
+    let_held_be_over(b); /* it has run, and they must not run behind it */
+    statement_over(b);
+}
+
+/* The connection has no more of them. */
+static void repeat_rest(struct batch *b)
+{
+    for (uint32_t i = b->parts_len; i-- > b->over;) {
+        evpq__error_clear(&b->parts[i].error);
+        evpq__conn_repeat(b->waiter.slot->conn, &b->parts[i].request);
+        b->open++;
+    }
+    b->given = b->parts_len;
+    b->held = 0;
+}
+
+static void lose_rest(struct batch *b)
+{
+    let_held_be_over(b);
+    while (b->over < b->count) {
+        evpq__error_set(&b->parts[b->over].error, EVPQ_EDISCONNECTED, EVPQ_NOT_SENT,
+                        "the connection was lost before the statement was sent");
+        statement_over(b);
+    }
 }
 
 static void part_done(struct evpq__request *request, struct evpq_result *result,
@@ -253,9 +315,17 @@ static void part_done(struct evpq__request *request, struct evpq_result *result,
         evpq__pool_refused_write(b->waiter.slot, b->lease);
     evpq__error_move(&part->error, error);
     if (!b->transaction)
-        statement_over(b, part);
-    if (b->open == 0)
-        parts_over(b);
+        part_of_each_done(b, part);
+    if (b->open > 0)
+        return;
+    bool rest = !b->transaction && b->over < b->count;
+    if (rest && evpq__conn_alive(b->waiter.slot->conn)) {
+        repeat_rest(b);
+        return;
+    }
+    if (rest)
+        lose_rest(b);
+    parts_over(b);
 }
 
 /* ---- stopping ---- */
@@ -277,7 +347,10 @@ static evpq_fate abandon_parts(struct batch *b)
 {
     struct evpq__conn *conn = b->waiter.slot->conn;
     evpq_fate sent = EVPQ_UNKNOWN;
-    for (uint32_t i = b->parts_len; i-- > b->over;) {
+    uint32_t with_it = b->over + b->held;
+    for (uint32_t i = b->given; i < b->parts_len; i++)
+        b->parts[i].fate = EVPQ_NOT_SENT;
+    for (uint32_t i = b->given; i-- > with_it;) {
         struct part *part = &b->parts[i];
         bool withdrawn = evpq__conn_abandon(conn, &part->request);
         if (withdrawn && b->transaction && part == last_part(b))
@@ -285,7 +358,11 @@ static evpq_fate abandon_parts(struct batch *b)
         b->open -= withdrawn;
         part->fate = withdrawn ? EVPQ_NOT_SENT : sent;
     }
-    return b->parts[b->over].fate;
+    for (uint32_t i = b->over; i < with_it; i++) {
+        evpq__error_clear(&b->parts[i].error);
+        b->parts[i].fate = EVPQ_ROLLED_BACK;
+    }
+    return b->parts[with_it].fate; /* some are with the connection */
 }
 
 static void batch_stop(struct evpq_op *op, evpq_code why)
@@ -456,6 +533,17 @@ static char *write_bracket(struct part *part, struct evpq_pool *pool, char *bloc
     return write_statement(part, pool, block, query);
 }
 
+/* Of those on their own: may they use what is prepared? */
+static void look_behind(struct batch *b)
+{
+    for (uint32_t i = b->count - 1; i-- > 0;) {
+        struct evpq__request *request = &b->parts[i].request, *next = &b->parts[i + 1].request;
+        bool same = request->statement == next->statement && next->prepare != EVPQ_OFF &&
+                    next->followed != EVPQ__FOLLOWED_BY_OTHERS;
+        request->followed = same ? EVPQ__FOLLOWED_BY_SAME : EVPQ__FOLLOWED_BY_OTHERS;
+    }
+}
+
 /* EVPQ_OK; EVPQ_EINVALID, EVPQ_ENOMEM. */
 static int statements_problem(struct batch *b)
 {
@@ -494,6 +582,8 @@ static int batch_new(struct batch **out, struct evpq_pool *pool, const evpq_batc
     size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
     if (tag_length)
         b->waiter.tag = memcpy(block, tag, tag_length);
+    if (!transaction)
+        look_behind(b);
     evpq__task_init(&b->telling, batch_on_telling);
     int problem = statements_problem(b);
     if (problem) {

@@ -708,18 +708,6 @@ static void what_the_server_has_forgotten_runs_again(void **state)
     expect_all(EVPQ_OK, 0);
     assert_int_equal(b.values[1], 3);
     assert_int_equal(live_stats(&live).reruns, 1);
-    /* On their own they would change places: it is an error, which says so. */
-    live_query(&live, &o, EVPQ_QUERY("SELECT 7::int8 AS x", .prepare = EVPQ_ON));
-    outcome_clear(&o);
-    live_query(&live, &o, EVPQ_QUERY("DO 'BEGIN DEALLOCATE ALL; END'"));
-    outcome_clear(&o);
-    run(&live, EVPQ_BATCH(EVPQ_BATCH_EACH,
-                          EVPQ_QUERIES(SELECT(1), EVPQ_QUERY("SELECT 7::int8 AS x"), SELECT(3))));
-    assert_int_equal(b.codes[0], EVPQ_OK);
-    assert_int_equal(b.codes[1], EVPQ_ESERVER);
-    assert_int_equal(b.fates[1], EVPQ_ROLLED_BACK);
-    assert_string_equal(b.done.sqlstate, "26000");
-    assert_int_equal(b.codes[2], EVPQ_OK);
     end(&live);
 }
 

@@ -382,6 +382,227 @@ static void without_memory_each_is_told_all_the_same(void **state)
     }
 }
 
+/* ---- prepared statements that are lost ---- */
+
+/* One connection, which keeps this statement prepared. */
+static void open_prepared(const char *sql)
+{
+    memset(&b, 0, sizeof(b));
+    fake_dial_all_succeed();
+    story_open_with_idle(1, *EVPQ_POOL_OPTIONS(.statement_cache = 16));
+    for (int i = 0; i < 2; i++)
+        story_run(call, sql);
+    assert_int_equal(fake_pg_prepared(fake_pg(0)), 1);
+}
+
+static void says_stale(PGTransactionStatusType transaction)
+{
+    fake_says_error(fake_pg(0), "ERROR", "0A000", "cached plan must not change result type");
+    fake_says_sync(fake_pg(0), transaction);
+}
+
+static void what_the_server_has_lost_runs_again(void **state)
+{
+    (void)state;
+    open_prepared("A");
+    int before = fake_pg_received(fake_pg(0));
+    run(EVPQ_BATCH_EACH, "A", "A", "A");
+    assert_true(fake_pg_executed_prepared(fake_pg(0)));
+    fake_pg_forget_prepared(fake_pg(0));
+    run(EVPQ_BATCH_EACH, "A", "A", "A");
+    all_told(EVPQ_OK, 0);
+    assert_false(fake_pg_executed_prepared(fake_pg(0)));
+    server_has(before + 3, (const char *const[]){"A", "A", "A"}, 3);
+    assert_int_equal(story_stats().idle, 1);
+}
+
+/* What stands before another one would run behind it. */
+static void before_another_it_brings_its_text(void **state)
+{
+    (void)state;
+    open_prepared("A");
+    fake_server(NULL);
+    run(EVPQ_BATCH_EACH, "A", "A", "B");
+    assert_int_equal(fake_pg_received(fake_pg(0)), 2 + 3);
+    assert_false(fake_pg_executed_prepared(fake_pg(0)));
+    for (int i = 0; i < 3; i++)
+        fake_answers(fake_pg(0));
+    fake_settle();
+    all_told(EVPQ_OK, 0);
+    run(EVPQ_BATCH_EACH, "B", "C", "A");
+    assert_true(fake_pg_executed_prepared(fake_pg(0)));
+    fake_answers(fake_pg(0));
+    fake_answers(fake_pg(0));
+    says_stale(PQTRANS_IDLE);
+    fake_settle();
+    assert_int_equal(b.told, 2);
+    fake_answers(fake_pg(0));
+    fake_settle();
+    all_told(EVPQ_OK, 0);
+}
+
+static void what_waits_behind_it_in_a_lease_stays_there(void **state)
+{
+    (void)state;
+    open_prepared("A");
+    struct call *lease = &story_calls[1], *next = &story_calls[2];
+    story_acquire(lease, 0);
+    fake_settle();
+    fake_server(NULL);
+    start(lease->lease, EVPQ_BATCH_EACH, 0, "A", "A", "A");
+    story_lease_ask(next, lease->lease, "NEXT", 0);
+    fake_settle();
+    for (int i = 0; i < 3; i++)
+        says_stale(PQTRANS_IDLE);
+    fake_settle();
+    assert_int_equal(b.told, 0);
+    server_has(2 + 3, (const char *const[]){"A", "A", "A"}, 3);
+    fake_server(fake_server_simple);
+    for (int i = 0; i < 3; i++)
+        fake_answers(fake_pg(0));
+    fake_settle();
+    all_told(EVPQ_OK, 0);
+    assert_int_equal(next->code, EVPQ_OK);
+    server_has(2 + 6, (const char *const[]){"NEXT"}, 1);
+    story_release(lease);
+}
+
+static void in_a_transaction_nothing_runs_again(void **state)
+{
+    (void)state;
+    open_prepared("A");
+    struct call *lease = &story_calls[1];
+    story_acquire(lease, 0);
+    fake_settle();
+    fake_pg_transaction(fake_pg(0), PQTRANS_INTRANS);
+    fake_server(NULL);
+    start(lease->lease, EVPQ_BATCH_EACH, 0, "A", "A", "A");
+    fake_settle();
+    says_stale(PQTRANS_INERROR);
+    for (int i = 0; i < 2; i++) {
+        fake_says_error(fake_pg(0), "ERROR", "25P02", "transaction is aborted");
+        fake_says_sync(fake_pg(0), PQTRANS_INERROR);
+    }
+    fake_settle();
+    all_told(EVPQ_ESERVER, EVPQ_ROLLED_BACK);
+    fake_server(fake_server_simple);
+    story_release(lease);
+}
+
+/* A plan that is good again at once: nothing may run behind what stood behind it. */
+static void behind_what_has_run_it_is_too_late(void **state)
+{
+    (void)state;
+    open_prepared("A");
+    fake_server(NULL);
+    run(EVPQ_BATCH_EACH, "A", "A", "A");
+    says_stale(PQTRANS_IDLE);
+    fake_settle();
+    assert_int_equal(b.told, 0);
+    fake_answers(fake_pg(0));
+    fake_settle();
+    assert_int_equal(b.told, 2);
+    told(0, EVPQ_ESERVER, EVPQ_ROLLED_BACK);
+    told(1, EVPQ_OK, 0);
+    says_stale(PQTRANS_IDLE);
+    fake_settle();
+    assert_int_equal(b.told, 2);
+    fake_answers(fake_pg(0));
+    fake_settle();
+    told(2, EVPQ_OK, 0);
+    assert_int_equal(b.done, 1);
+    assert_int_equal(b.failed, 0);
+}
+
+static void while_it_waits_for_its_turn_it_may_end(void **state)
+{
+    (void)state;
+    open_prepared("A");
+    fake_server(NULL);
+    run(EVPQ_BATCH_EACH, "A", "A", "A");
+    says_stale(PQTRANS_IDLE);
+    fake_settle();
+    evpq_op_cancel(b.op);
+    fake_settle();
+    assert_int_equal(b.told, 3);
+    told(0, EVPQ_ECANCELED, EVPQ_ROLLED_BACK);
+    told(1, EVPQ_ECANCELED, EVPQ_UNKNOWN);
+    told(2, EVPQ_ECANCELED, EVPQ_UNKNOWN);
+    assert_int_equal(b.fate, EVPQ_UNKNOWN);
+}
+
+/* Two have been answered already, when they reach it. */
+static int answered;
+
+static void server_behind_those(PGconn *pg, const char *sql)
+{
+    if (answered > 0)
+        answered--;
+    else
+        fake_server_simple(pg, sql);
+}
+
+/* The third has not left. It must not run before the others, nor be forgotten. */
+static void what_has_not_left_waits_for_it(void **state)
+{
+    (void)state;
+    static char large[50000];
+    memset(large, 'A', sizeof(large) - 1);
+    for (int ending = 0; ending < 3; ending++) {
+        fake_server(fake_server_simple);
+        open_prepared(large);
+        PGconn *pg = fake_pg(0);
+        fake_server(NULL);
+        fake_pg_block(pg, true);
+        run(EVPQ_BATCH_EACH, large, large, large);
+        says_stale(PQTRANS_IDLE);
+        fake_settle();
+        if (ending == 0) {
+            says_stale(PQTRANS_IDLE);
+            fake_settle();
+            answered = 2;
+            fake_server(server_behind_those);
+            fake_pg_block(pg, false);
+            fake_settle();
+            all_told(EVPQ_OK, 0);
+        } else if (ending == 1) {
+            evpq_op_cancel(b.op);
+            fake_settle();
+            told(0, EVPQ_ECANCELED, EVPQ_ROLLED_BACK);
+            told(1, EVPQ_ECANCELED, EVPQ_UNKNOWN);
+            told(2, EVPQ_ECANCELED, EVPQ_NOT_SENT);
+        } else {
+            fake_loses(pg, true, "gone\n");
+            fake_settle();
+            told(0, EVPQ_ESERVER, EVPQ_ROLLED_BACK);
+            told(1, EVPQ_EDISCONNECTED, EVPQ_UNKNOWN);
+            told(2, EVPQ_EDISCONNECTED, EVPQ_NOT_SENT);
+        }
+        assert_int_equal(b.done, 1);
+        story_close(EVPQ_CLOSE_CANCEL, 0);
+        story_finish();
+    }
+}
+
+static void without_memory_what_is_lost_is_told_all_the_same(void **state)
+{
+    (void)state;
+    bool failed = true;
+    for (int n = 1; failed; n++) {
+        open_prepared("A");
+        fake_pg_forget_prepared(fake_pg(0));
+        fake_mem_fail_at(n);
+        int started = start(NULL, EVPQ_BATCH_EACH, 0, "A", "A", "A");
+        fake_settle();
+        failed = fake_mem_has_failed();
+        fake_mem_fail_at(0);
+        assert_int_equal(b.done, started == EVPQ_OK);
+        assert_int_equal(b.told, started == EVPQ_OK ? 3 : 0);
+        story_close(EVPQ_CLOSE_CANCEL, 0);
+        story_finish();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -401,6 +622,14 @@ int main(void)
         story_test(what_was_not_sent_runs_elsewhere),
         story_test(a_callback_may_end_it),
         story_test(without_memory_each_is_told_all_the_same),
+        story_test(what_the_server_has_lost_runs_again),
+        story_test(before_another_it_brings_its_text),
+        story_test(what_waits_behind_it_in_a_lease_stays_there),
+        story_test(in_a_transaction_nothing_runs_again),
+        story_test(behind_what_has_run_it_is_too_late),
+        story_test(while_it_waits_for_its_turn_it_may_end),
+        story_test(what_has_not_left_waits_for_it),
+        story_test(without_memory_what_is_lost_is_told_all_the_same),
     };
     return cmocka_run_group_tests_name("pool_batch", tests, NULL, NULL);
 }
