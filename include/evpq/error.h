@@ -80,7 +80,7 @@ EVPQ_API evpq_fate evpq_error_fate(const evpq_error *err);
 /**
  * True when running it again cannot do it twice, and may succeed: it was not sent, or it was rolled
  * back for a passing reason (a timeout or cancel of evpq's; SQLSTATE 40001, 40P01, 55P03 or class
- * 53). False for what stays as it is: a wrong call, a closed pool, a wrong password, a database
+ * 53; 26000 or 0A000 of a statement that evpq had prepared, see pool.h). False for what stays as it is: a wrong call, a closed pool, a wrong password, a database
  * that is not there. Inside a transaction it is the whole transaction that has to be run again. Of a procedure
  * that commits by itself nobody can tell.
  */
@@ -96,7 +96,7 @@ EVPQ_API const char *evpq_error_sqlstate(const evpq_error *err);
 EVPQ_API const char *evpq_error_severity(const evpq_error *err);
 /** The server's detail; "" when there is none. May quote data. */
 EVPQ_API const char *evpq_error_detail(const evpq_error *err);
-/** The server's hint; "" when there is none. */
+/** The server's hint, or evpq's of what to do; "" when there is none. */
 EVPQ_API const char *evpq_error_hint(const evpq_error *err);
 /** The name of the violated constraint; "" when there is none. */
 EVPQ_API const char *evpq_error_constraint(const evpq_error *err);

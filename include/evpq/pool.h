@@ -33,8 +33,9 @@
  * once, and may plan it once, for any values (plan_cache_mode). What is prepared
  * is known by its text and the types of its parameters. One that the server has
  * lost (DISCARD ALL, DEALLOCATE), or that does not fit the tables any more, is
- * run again without, unseen; in a transaction that is the transaction's error,
- * SQLSTATE 26000 or 0A000.
+ * run again without, unseen; in a transaction, which has failed with it, that is
+ * the error, SQLSTATE 26000 or 0A000 with a hint: evpq_error_retry_safe(), as after
+ * 40001, for the whole transaction. Then it is not prepared any more.
  *
  * Trouble
  * -------

@@ -12,6 +12,7 @@ struct evpq__error_details {
     const char *message, *sqlstate, *severity, *detail, *hint, *constraint;
     uint32_t position;
     uint32_t statement; /* of its batch, from 1; 0: none */
+    bool passes;        /* whatever its SQLSTATE says */
     char texts[];
 };
 
@@ -134,14 +135,24 @@ void evpq__error_copy(struct evpq_error *to, const struct evpq_error *from)
                                                          .hint = d->hint,
                                                          .constraint = d->constraint,
                                                          .position = d->position});
-    if (to->details)
-        to->details->statement = d->statement;
+    if (!to->details)
+        return;
+    to->details->statement = d->statement;
+    to->details->passes = d->passes;
 }
 
 void evpq__error_of_statement(struct evpq_error *err, uint32_t statement)
 {
     if (err->details)
         err->details->statement = statement + 1;
+}
+
+void evpq__error_passes(struct evpq_error *err, const char *hint)
+{
+    if (!err->details)
+        return;
+    err->details->hint = hint;
+    err->details->passes = true;
 }
 
 void evpq__error_clear(struct evpq_error *err)
@@ -168,7 +179,7 @@ evpq_fate evpq_error_fate(const evpq_error *err)
 }
 
 /* Reasons that pass by themselves (PostgreSQL manual, appendix A). */
-static bool passes(const char *sqlstate)
+static bool passes(const struct evpq_error *err)
 {
     static const char *const states[] = {
         "40001", /* serialization_failure */
@@ -177,9 +188,9 @@ static bool passes(const char *sqlstate)
         "53",    /* the class: insufficient resources */
     };
     for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
-        if (strncmp(sqlstate, states[i], strlen(states[i])) == 0)
+        if (strncmp(evpq_error_sqlstate(err), states[i], strlen(states[i])) == 0)
             return true;
-    return false;
+    return err->details && err->details->passes;
 }
 
 /* What the server refuses until somebody changes something: who we are, the database. */
@@ -195,7 +206,7 @@ bool evpq_error_retry_safe(const evpq_error *err)
         (err->code == EVPQ_ECONNECT && stays(evpq_error_sqlstate(err))))
         return false;
     return evpq_error_fate(err) == EVPQ_NOT_SENT || err->code == EVPQ_ETIMEOUT ||
-           err->code == EVPQ_ECANCELED || passes(evpq_error_sqlstate(err));
+           err->code == EVPQ_ECANCELED || passes(err);
 }
 
 #define DETAIL_GETTER(field)                                                                       \

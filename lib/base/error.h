@@ -37,6 +37,9 @@ void evpq__error_move(struct evpq_error *to, struct evpq_error *from);
 void evpq__error_copy(struct evpq_error *to, const struct evpq_error *from);
 /* It is of this statement of a batch. */
 void evpq__error_of_statement(struct evpq_error *err, uint32_t statement);
+/* It may succeed when it is run again, though its SQLSTATE does not say so. `hint`, static, does.
+ */
+void evpq__error_passes(struct evpq_error *err, const char *hint);
 void evpq__error_clear(struct evpq_error *err);
 
 #endif /* EVPQ_LIB_BASE_ERROR_H */

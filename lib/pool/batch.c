@@ -311,8 +311,8 @@ static void part_done(struct evpq__request *request, struct evpq_result *result,
         return;
     }
     part->result = result;
-    if (strcmp(evpq_error_sqlstate(error), "25006") == 0) /* read_only_sql_transaction */
-        evpq__pool_refused_write(b->waiter.slot, b->lease);
+    if (error->code != EVPQ_OK)
+        evpq__pool_statement_failed(b->waiter.slot, b->lease, request, error);
     evpq__error_move(&part->error, error);
     if (!b->transaction)
         part_of_each_done(b, part);

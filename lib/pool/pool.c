@@ -336,7 +336,7 @@ static void session_takes_no_writes(struct evpq__slot *slot)
     pool->doubted_us = evpq__loop_now(pool->loop);
 }
 
-void evpq__pool_refused_write(struct evpq__slot *slot, bool leased)
+static void refused_write(struct evpq__slot *slot, bool leased)
 {
     if (!slot->pool->read_write)
         return;
@@ -345,6 +345,22 @@ void evpq__pool_refused_write(struct evpq__slot *slot, bool leased)
         server_takes_no_writes(slot);
     else if (!leased)
         session_takes_no_writes(slot);
+}
+
+void evpq__pool_statement_failed(struct evpq__slot *slot, bool leased,
+                                 const struct evpq__request *request, struct evpq_error *error)
+{
+    const char *sqlstate = evpq_error_sqlstate(error);
+    if (strcmp(sqlstate, "25006") == 0) /* read_only_sql_transaction */
+        refused_write(slot, leased);
+    if (request->stale && strcmp(sqlstate, "26000") == 0) /* invalid_sql_statement_name */
+        evpq__error_passes(error,
+                           "what evpq had prepared on the server was dropped: the "
+                           "statement, or its transaction, may be run again");
+    if (request->stale && strcmp(sqlstate, "0A000") == 0) /* feature_not_supported */
+        evpq__error_passes(error,
+                           "a table was altered after evpq had prepared the statement: it, "
+                           "or its transaction, may be run again");
 }
 
 /*

@@ -211,8 +211,10 @@ void evpq__pool_retire(struct evpq__slot *slot, uint64_t *counter, const char *w
 void evpq__pool_outdated(struct evpq__slot *slot);
 /* All connections made so far are to be replaced; `useless`: at once. */
 void evpq__pool_expire(struct evpq_pool *pool, bool useless, const char *why);
-/* A statement on this slot was refused because the server takes no writes. */
-void evpq__pool_refused_write(struct evpq__slot *slot, bool leased);
+/* A statement on this slot has failed: what that says of the server, and what its caller should
+ * know. */
+void evpq__pool_statement_failed(struct evpq__slot *slot, bool leased,
+                                 const struct evpq__request *request, struct evpq_error *error);
 
 /* The memory of a pool outlives its close while somebody keeps it (a pager). */
 void evpq__pool_ref(struct evpq_pool *pool);

@@ -181,8 +181,7 @@ static void request_done(struct evpq__request *request, struct evpq_result *resu
     }
     q->result = result;
     if (!result) {
-        if (strcmp(evpq_error_sqlstate(error), "25006") == 0) /* read_only_sql_transaction */
-            evpq__pool_refused_write(q->waiter.slot, q->lease);
+        evpq__pool_statement_failed(q->waiter.slot, q->lease, request, error);
         evpq__error_move(&op->error, error);
     }
     query_unlink(q);

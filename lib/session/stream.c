@@ -213,8 +213,7 @@ static void request_done(struct evpq__request *request, struct evpq_result *resu
     s->ended = true;
     s->result = result;
     if (!result) {
-        if (strcmp(evpq_error_sqlstate(error), "25006") == 0) /* read_only_sql_transaction */
-            evpq__pool_refused_write(s->waiter.slot, s->lease);
+        evpq__pool_statement_failed(s->waiter.slot, s->lease, request, error);
         evpq__error_move(&op->error, error);
     }
     evpq__loop_post(op->loop, EVPQ__SOON, &s->telling);

@@ -223,6 +223,35 @@ static void a_batch_that_drops_its_own_goes_on(void **state)
     end(&live);
 }
 
+/* As one transaction of a lease it is told, and may be run again. */
+static void a_transaction_of_a_lease_may_run_again(void **state)
+{
+    (void)state;
+    struct live live;
+    struct outcome lease;
+    open_with_table(&live);
+    const evpq_batch *batch = EVPQ_BATCH(EVPQ_BATCH_TRANSACTION, EVPQ_QUERIES(ADD, COUNT, ADD));
+    for (size_t how = 0; how <= CHANGED; how++) {
+        prepare_both(&live);
+        lose(&live, how);
+        int64_t before = aside_int8("SELECT count(*) FROM evpq_lost");
+        live_acquire(&live, &lease);
+        run(&live, lease.lease, batch);
+        if (b.done.code != EVPQ_OK) { /* DISCARD ALL has told of itself */
+            assert_int_equal(b.done.code, EVPQ_ESERVER);
+            assert_true(b.done.retry_safe);
+            run(&live, lease.lease, batch);
+        } else {
+            assert_string_equal(losses[how], "DISCARD ALL");
+        }
+        if (b.done.code != EVPQ_OK)
+            fail_msg("behind %s: %s %s", losses[how], b.done.sqlstate, b.done.message);
+        assert_int_equal(b.values[2], before + 1);
+        evpq_lease_release(lease.lease);
+    }
+    end(&live);
+}
+
 /* It is over at any place: what has been told is so, the rest is not doubled. */
 static void a_cancel_meanwhile_doubles_nothing(void **state)
 {
@@ -257,6 +286,7 @@ int main(void)
         cmocka_unit_test(many_of_one_run_again_in_their_order),
         cmocka_unit_test(what_waits_in_its_lease_comes_after_it),
         cmocka_unit_test(a_batch_that_drops_its_own_goes_on),
+        cmocka_unit_test(a_transaction_of_a_lease_may_run_again),
         cmocka_unit_test(a_cancel_meanwhile_doubles_nothing),
     };
     return pooler_run_group_tests_name("batch_lost", tests, NULL, NULL);

@@ -4,6 +4,8 @@
 #include "support/live.h"
 #include "support/pooler.h"
 
+#include <evpq/stream.h>
+
 #include <stdio.h>
 #include <string.h>
 
@@ -110,6 +112,88 @@ static void what_is_lost_is_not_seen(void **state)
     live_close(&live);
 }
 
+struct told {
+    struct outcome outcome; /* first, for who gives it to outcome_result() */
+    char hint[160];
+};
+
+static void on_told(evpq_result *result, const evpq_error *err, void *user)
+{
+    struct told *told = user;
+    snprintf(told->hint, sizeof(told->hint), "%s", evpq_error_hint(err));
+    outcome_result(result, err, &told->outcome);
+}
+
+static void on_chunk(evpq_stream *stream, evpq_result *chunk, void *user)
+{
+    (void)stream, (void)chunk, (void)user;
+}
+
+/* In a transaction of the lease; the loss comes behind BEGIN. Returns what the last one has told.
+ */
+static struct told transact(struct live *live, evpq_lease *lease, const char *loss, bool streamed)
+{
+    struct told told = {0};
+    const char *const sql[] = {"BEGIN", loss};
+    for (int i = 0; i < 2; i++) {
+        struct outcome o;
+        live_lease_query(live, &o, lease, EVPQ_QUERY(sql[i], .prepare = EVPQ_OFF));
+        assert_int_equal(o.code, EVPQ_OK);
+        outcome_clear(&o);
+    }
+    const evpq_query *query = EVPQ_QUERY("SELECT * FROM evpq_told", .prepare = EVPQ_ON);
+    int answer = streamed ? evpq_lease_stream(NULL, lease, query, NULL, on_chunk, on_told, &told)
+                          : evpq_lease_query(NULL, lease, query, on_told, &told);
+    assert_int_equal(answer, EVPQ_OK);
+    live_wait(live, &told.outcome);
+    struct outcome o;
+    live_lease_query(live, &o, lease, EVPQ_QUERY("ROLLBACK"));
+    assert_int_equal(o.code, EVPQ_OK);
+    outcome_clear(&o);
+    return told;
+}
+
+/* The transaction may be run again, and succeeds then. */
+static void what_is_lost_in_a_transaction_passes(void **state)
+{
+    (void)state;
+    static const char *const losses[][3] = {
+        {"DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$", "26000", "dropped"},
+        {"ALTER TABLE evpq_told ADD b int", "0A000", "altered"}};
+    struct live live;
+    struct outcome lease;
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1, .statement_cache = 256));
+    run(&live, "DROP TABLE IF EXISTS evpq_told");
+    run(&live, "CREATE TABLE evpq_told (a int8)");
+    for (int i = 0; i < 4; i++) {
+        struct outcome o;
+        for (int again = 0; again < 2; again++) { /* what is stale goes, then it is prepared */
+            live_query(&live, &o, EVPQ_QUERY("SELECT * FROM evpq_told", .prepare = EVPQ_ON));
+            outcome_clear(&o);
+        }
+        live_acquire(&live, &lease);
+        struct told told = transact(&live, lease.lease, losses[i / 2][0], i % 2);
+        assert_int_equal(told.outcome.code, EVPQ_ESERVER);
+        assert_string_equal(told.outcome.sqlstate, losses[i / 2][1]);
+        assert_true(told.outcome.retry_safe);
+        assert_non_null(strstr(told.hint, losses[i / 2][2]));
+        told = transact(&live, lease.lease, losses[i / 2][0], i % 2);
+        assert_int_equal(told.outcome.code, EVPQ_OK);
+        outcome_clear(&told.outcome);
+        evpq_lease_release(lease.lease);
+    }
+    /* One of the user's own does not come back by itself. */
+    struct told own = {0};
+    assert_int_equal(evpq_pool_query(NULL, live.pool, EVPQ_QUERY("EXECUTE nobody"), on_told, &own),
+                     EVPQ_OK);
+    live_wait(&live, &own.outcome);
+    assert_string_equal(own.outcome.sqlstate, "26000");
+    assert_false(own.outcome.retry_safe);
+    assert_string_equal(own.hint, "");
+    run(&live, "DROP TABLE evpq_told");
+    live_close(&live);
+}
+
 static void in_a_transaction_the_loss_is_told(void **state)
 {
     (void)state;
@@ -205,6 +289,7 @@ int main(void)
         cmocka_unit_test(a_changed_table_is_not_seen),
         cmocka_unit_test(what_is_lost_is_not_seen),
         cmocka_unit_test(in_a_transaction_the_loss_is_told),
+        cmocka_unit_test(what_is_lost_in_a_transaction_passes),
         cmocka_unit_test(errors_come_through_as_they_are),
         cmocka_unit_test(what_cannot_be_in_a_transaction_can_be_prepared),
         cmocka_unit_test(a_reset_session_starts_anew),

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -21,6 +22,8 @@ static struct {
     evpq_code code, codes[MOST];
     evpq_fate fate, fates[MOST];
     uint32_t blamed[MOST];
+    bool retry_safe;
+    char hint[160];
     void (*inside)(void);
 } b;
 
@@ -45,6 +48,8 @@ static void on_done(const evpq_error *err, void *user)
     b.code = evpq_error_code(err);
     b.fate = err ? evpq_error_fate(err) : 0;
     b.failed = evpq_error_statement(err);
+    b.retry_safe = evpq_error_retry_safe(err);
+    snprintf(b.hint, sizeof(b.hint), "%s", evpq_error_hint(err));
 }
 
 static struct call *const call = &story_calls[0];
@@ -467,7 +472,7 @@ static void what_waits_behind_it_in_a_lease_stays_there(void **state)
     story_release(lease);
 }
 
-static void in_a_transaction_nothing_runs_again(void **state)
+static void in_a_transaction_it_is_told_that_it_may_run_again(void **state)
 {
     (void)state;
     open_prepared("A");
@@ -485,6 +490,8 @@ static void in_a_transaction_nothing_runs_again(void **state)
     }
     fake_settle();
     all_told(EVPQ_ESERVER, EVPQ_ROLLED_BACK);
+    assert_true(b.retry_safe);
+    assert_non_null(strstr(b.hint, "altered"));
     fake_server(fake_server_simple);
     story_release(lease);
 }
@@ -625,7 +632,7 @@ int main(void)
         story_test(what_the_server_has_lost_runs_again),
         story_test(before_another_it_brings_its_text),
         story_test(what_waits_behind_it_in_a_lease_stays_there),
-        story_test(in_a_transaction_nothing_runs_again),
+        story_test(in_a_transaction_it_is_told_that_it_may_run_again),
         story_test(behind_what_has_run_it_is_too_late),
         story_test(while_it_waits_for_its_turn_it_may_end),
         story_test(what_has_not_left_waits_for_it),
