@@ -108,9 +108,13 @@ typedef void evpq_batch_fn(uint32_t statement, evpq_result *result, const evpq_e
 /**
  * Say what is wrong with a batch: the reason why a call answers EVPQ_EINVALID.
  *
+ * @param      batch      the batch
+ * @param[out] statement  the first one that is wrong, counted from 0, or EVPQ_NO_STATEMENT: of none
+ *                        of them, or nothing is wrong; may be NULL
+ *
  * @return NULL when nothing is wrong; else a static text
  */
-EVPQ_API const char *evpq_batch_problem(const evpq_batch *batch);
+EVPQ_API const char *evpq_batch_problem(const evpq_batch *batch, uint32_t *statement);
 
 /**
  * Run many statements in one round trip.

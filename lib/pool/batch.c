@@ -419,7 +419,8 @@ static const char *statement_problem(const evpq_query *query)
     return NULL;
 }
 
-static const char *batch_read(evpq_batch *out, const evpq_batch *batch)
+/* But for its statements. */
+static const char *head_read(evpq_batch *out, const evpq_batch *batch)
 {
     if (!batch)
         return "the batch is NULL";
@@ -434,7 +435,13 @@ static const char *batch_read(evpq_batch *out, const evpq_batch *batch)
         return "more than 10,000 statements";
     if (!evpq__switch_valid(out->server_timeout))
         return "server_timeout is none of evpq_switch";
-    for (size_t i = 0; i < out->queries_count && !problem; i++)
+    return NULL;
+}
+
+static const char *batch_read(evpq_batch *out, const evpq_batch *batch)
+{
+    const char *problem = head_read(out, batch);
+    for (size_t i = 0; !problem && i < out->queries_count; i++)
         problem = statement_problem(out->queries[i]);
     return problem;
 }
@@ -462,13 +469,20 @@ static bool needs_own(const evpq_query *query)
     return yes;
 }
 
-const char *evpq_batch_problem(const evpq_batch *batch)
+const char *evpq_batch_problem(const evpq_batch *batch, uint32_t *statement)
 {
     evpq_batch complete;
-    const char *problem = batch_read(&complete, batch);
-    for (size_t i = 0; !problem && i < complete.queries_count; i++)
-        if (needs_own(complete.queries[i]))
+    const char *problem = head_read(&complete, batch);
+    uint32_t wrong = EVPQ_NO_STATEMENT;
+    for (uint32_t i = 0; !problem && i < complete.queries_count; i++) {
+        problem = statement_problem(complete.queries[i]);
+        if (!problem && needs_own(complete.queries[i]))
             problem = "COPY, or a statement that begins or ends a transaction";
+        if (problem)
+            wrong = i;
+    }
+    if (statement)
+        *statement = wrong;
     return problem;
 }
 

@@ -66,7 +66,7 @@ static void fresh(struct live *live)
 static void start(struct live *live, const evpq_batch *batch)
 {
     fresh(live);
-    assert_null(evpq_batch_problem(batch));
+    assert_null(evpq_batch_problem(batch, NULL));
     assert_int_equal(evpq_pool_batch(&b.op, live->pool, batch, on_result, on_done, &b), EVPQ_OK);
     assert_int_equal(b.told, 0);
 }
@@ -307,19 +307,21 @@ static void nonsense_is_refused(void **state)
         EVPQ_BATCH(EVPQ_BATCH_EACH, .queries = &none, .queries_count = EVPQ_BATCH_MAX + 1),
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        assert_non_null(evpq_batch_problem(bad[i]));
+        assert_non_null(evpq_batch_problem(bad[i], NULL));
         assert_int_equal(evpq_pool_batch(NULL, live.pool, bad[i], on_result, on_done, &b),
                          EVPQ_EINVALID);
     }
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
         const evpq_batch *batch =
             EVPQ_BATCH(EVPQ_BATCH_EACH, EVPQ_QUERIES(SELECT(1), EVPQ_QUERY(own[i])));
-        assert_non_null(evpq_batch_problem(batch));
+        uint32_t statement;
+        assert_non_null(evpq_batch_problem(batch, &statement));
+        assert_int_equal(statement, 1);
         assert_int_equal(evpq_pool_batch(NULL, live.pool, batch, on_result, on_done, &b),
                          EVPQ_EINVALID);
     }
     const evpq_batch *good = EVPQ_BATCH(EVPQ_BATCH_EACH, EVPQ_QUERIES(SELECT(1)));
-    assert_null(evpq_batch_problem(good));
+    assert_null(evpq_batch_problem(good, NULL));
     assert_int_equal(evpq_pool_batch(NULL, NULL, good, on_result, on_done, &b), EVPQ_EINVALID);
     assert_int_equal(evpq_pool_batch(NULL, live.pool, good, on_result, NULL, &b), EVPQ_EINVALID);
     assert_int_equal(evpq_lease_batch(NULL, NULL, good, on_result, on_done, &b), EVPQ_EINVALID);

@@ -42,7 +42,7 @@ static void on_done(const evpq_error *err, void *user)
 static void start(struct live *live, evpq_lease *lease, const evpq_batch *batch)
 {
     memset(&b, 0, sizeof(b));
-    assert_null(evpq_batch_problem(batch));
+    assert_null(evpq_batch_problem(batch, NULL));
     int answer = lease ? evpq_lease_batch(&b.op, lease, batch, on_result, on_done, &b)
                        : evpq_pool_batch(&b.op, live->pool, batch, on_result, on_done, &b);
     assert_int_equal(answer, EVPQ_OK);

@@ -387,6 +387,38 @@ static void without_memory_each_is_told_all_the_same(void **state)
     }
 }
 
+static void a_problem_names_its_statement(void **state)
+{
+    (void)state;
+    const evpq_query *const none = NULL;
+    const struct {
+        const evpq_batch *batch;
+        const char *problem; /* NULL: none */
+        uint32_t statement;
+    } cases[] = {
+        {EVPQ_BATCH(EVPQ_BATCH_EACH, EVPQ_QUERIES(EVPQ_QUERY("A"))), NULL, EVPQ_NO_STATEMENT},
+        {NULL, "NULL", EVPQ_NO_STATEMENT},
+        {EVPQ_BATCH(EVPQ_BATCH_EACH), "no statements", EVPQ_NO_STATEMENT},
+        {EVPQ_BATCH((evpq_batch_mode)0, EVPQ_QUERIES(EVPQ_QUERY(""))), "mode", EVPQ_NO_STATEMENT},
+        {EVPQ_BATCH(EVPQ_BATCH_EACH, .queries = &none, .queries_count = 1), "NULL", 0},
+        {EVPQ_BATCH(EVPQ_BATCH_EACH,
+                    EVPQ_QUERIES(EVPQ_QUERY("A"), EVPQ_QUERY("B", .tag = "x"), EVPQ_QUERY(""))),
+         "tag", 1},
+        {EVPQ_BATCH(EVPQ_BATCH_EACH,
+                    EVPQ_QUERIES(EVPQ_QUERY("A"), EVPQ_QUERY("B"), EVPQ_QUERY("COMMIT"),
+                                 EVPQ_QUERY("D", .tag = "x"))),
+         "ends a transaction", 2},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint32_t statement = 77;
+        const char *problem = evpq_batch_problem(cases[i].batch, &statement);
+        assert_int_equal(!problem, !cases[i].problem);
+        if (problem)
+            assert_non_null(strstr(problem, cases[i].problem));
+        assert_int_equal(statement, cases[i].statement);
+    }
+}
+
 /* ---- prepared statements that are lost ---- */
 
 /* One connection, which keeps this statement prepared. */
@@ -629,6 +661,7 @@ int main(void)
         story_test(what_was_not_sent_runs_elsewhere),
         story_test(a_callback_may_end_it),
         story_test(without_memory_each_is_told_all_the_same),
+        story_test(a_problem_names_its_statement),
         story_test(what_the_server_has_lost_runs_again),
         story_test(before_another_it_brings_its_text),
         story_test(what_waits_behind_it_in_a_lease_stays_there),
