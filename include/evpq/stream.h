@@ -68,6 +68,17 @@ typedef struct evpq_stream_options {
 typedef void evpq_chunk_fn(evpq_stream *stream, evpq_result *chunk, void *user);
 
 /**
+ * Say what is wrong with a stream: the reason why a call answers EVPQ_EINVALID.
+ *
+ * @param query    the statement
+ * @param options  NULL for all defaults
+ *
+ * @return NULL when nothing is wrong; else a static text
+ */
+EVPQ_API const char *evpq_stream_problem(const evpq_query *query,
+                                         const evpq_stream_options *options);
+
+/**
  * Run one statement and hand its rows over as they come.
  *
  * @param[out] out       the stream, to pause and to close; may be NULL
@@ -80,7 +91,7 @@ typedef void evpq_chunk_fn(evpq_stream *stream, evpq_result *chunk, void *user);
  *                       no rows: evpq_result_affected() is how many there were
  * @param      user      passed to both as it is
  *
- * @return as evpq_pool_query()
+ * @return as evpq_pool_query(); EVPQ_EINVALID (ask evpq_stream_problem())
  */
 EVPQ_API EVPQ_MUST_CHECK int evpq_pool_stream(evpq_stream **out, evpq_pool *pool,
                                               const evpq_query *query,

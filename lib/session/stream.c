@@ -322,10 +322,22 @@ static const char *options_read(evpq_stream_options *out, const evpq_stream_opti
     return NULL;
 }
 
-static bool readable(evpq_query *out, evpq_stream_options *set, const evpq_query *query,
-                     const evpq_stream_options *options)
+static const char *stream_read(evpq_query *out, evpq_stream_options *set, const evpq_query *query,
+                               const evpq_stream_options *options)
 {
-    return !evpq__query_read(out, query) && !options_read(set, options) && !out->max_result_bytes;
+    const char *problem = evpq__query_read(out, query);
+    if (problem)
+        return problem;
+    if (out->max_result_bytes)
+        return "max_result_bytes is not for streams: buffer_bytes limits what is in hand";
+    return options_read(set, options);
+}
+
+const char *evpq_stream_problem(const evpq_query *query, const evpq_stream_options *options)
+{
+    evpq_query complete;
+    evpq_stream_options set;
+    return stream_read(&complete, &set, query, options);
 }
 
 /* The stream, its parameters and its tag, in one block. */
@@ -375,7 +387,7 @@ int evpq_pool_stream(evpq_stream **out, evpq_pool *pool, const evpq_query *query
 {
     evpq_query complete;
     evpq_stream_options set;
-    if (!pool || !on_chunk || !on_done || !readable(&complete, &set, query, options))
+    if (!pool || !on_chunk || !on_done || stream_read(&complete, &set, query, options))
         return EVPQ_EINVALID;
     struct evpq__pass *pass;
     int refused = evpq__pool_admit(&pass, pool, complete.tag, false);
@@ -401,7 +413,7 @@ int evpq_lease_stream(evpq_stream **out, evpq_lease *lease, const evpq_query *qu
 {
     evpq_query complete;
     evpq_stream_options set;
-    if (!lease || !on_chunk || !on_done || !readable(&complete, &set, query, options))
+    if (!lease || !on_chunk || !on_done || stream_read(&complete, &set, query, options))
         return EVPQ_EINVALID;
     int refused = evpq__lease_admit(lease);
     if (refused)

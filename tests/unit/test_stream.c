@@ -394,6 +394,29 @@ static void without_memory_it_ends_and_says_so(void **state)
     }
 }
 
+static void a_problem_is_told(void **state)
+{
+    (void)state;
+    const evpq_query *good = EVPQ_QUERY("ROWS");
+    evpq_stream_options unsized = {.chunk_rows = 1};
+    const struct {
+        const evpq_query *query;
+        const evpq_stream_options *options;
+        const char *problem;
+    } cases[] = {
+        {NULL, NULL, "the query is NULL"},
+        {EVPQ_QUERY(""), NULL, "sql"},
+        {EVPQ_QUERY("ROWS", .max_result_bytes = 1), NULL, "max_result_bytes"},
+        {good, EVPQ_STREAM_OPTIONS(.chunk_rows = 10001), "chunk_rows"},
+        {good, &unsized, "size"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_non_null(
+            strstr(evpq_stream_problem(cases[i].query, cases[i].options), cases[i].problem));
+    assert_null(evpq_stream_problem(good, NULL));
+    assert_null(evpq_stream_problem(good, EVPQ_STREAM_OPTIONS(.chunk_rows = 10000)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +433,7 @@ int main(void)
         story_test(a_lease_may_go_before_its_rows_are_told),
         story_test(a_lost_connection_is_not_complete),
         story_test(without_memory_it_ends_and_says_so),
+        story_test(a_problem_is_told),
     };
     return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
 }
