@@ -22,10 +22,12 @@
  * limit of its own. Who holds a lease and asks the pool for more needs a
  * max_concurrent, as a max_size, that has room for both.
  *
- * A batch counts as one statement. Pages are statements without a tag. Cursor walks and scans run
- * on leases: one with the tag "evpq cursor", or one for each of its connections with the tag "evpq
- * scan"; a pager that asks the catalogs for its order does so on one for a moment,
- * "order of pages".
+ * A batch counts as one statement, and so does a stream, which is one of
+ * max_concurrent to its on_done: also while it is paused and its connection, with
+ * all rows read, is with others. Pages are statements without a tag. Cursor walks and scans run on
+ * leases: one with the tag "evpq cursor", or one for each of its connections with
+ * the tag "evpq scan"; a pager that asks the catalogs for its order does so on one
+ * for a moment, "order of pages".
  */
 
 #include <evpq/pool.h>
@@ -42,8 +44,8 @@ typedef struct evpq_pool_limits {
     uint32_t rate;
     /** Must be set with rate, and only then. */
     uint32_t window_ms;
-    /** At once: statements from the queue for connections to the end of cleaning up, leases until
-     * they are released. 0: as many as come. */
+    /** At once: statements from the queue for connections to the end of cleaning up, streams to
+     * their on_done too, leases until they are released. 0: as many as come. */
     uint32_t max_concurrent;
 } evpq_pool_limits;
 

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include <evpq/limits.h>
 #include <evpq/stream.h>
 
 #include "support/pool_story.h"
@@ -417,6 +418,30 @@ static void a_problem_is_told(void **state)
     assert_null(evpq_stream_problem(good, EVPQ_STREAM_OPTIONS(.chunk_rows = 10000)));
 }
 
+/* Its connection has gone on, and it has not. */
+static void a_paused_stream_is_one_at_once(void **state)
+{
+    (void)state;
+    open_one(170006);
+    assert_int_equal(evpq_pool_limit(pool, EVPQ_POOL_LIMITS(.max_concurrent = 1)), EVPQ_OK);
+    assert_int_equal(start(NULL, 0, NULL, pause_inside), EVPQ_OK);
+    fake_settle();
+    say_rows(2);
+    the_end();
+    assert_int_equal(s.done, 0);
+    assert_int_equal(story_stats().idle, 1);
+    struct call *other = &story_calls[0];
+    story_ask(other, "NEXT", 0);
+    fake_settle();
+    assert_int_equal(fake_pg_received(pg()), 1);
+    s.inside = NULL;
+    evpq_stream_resume(s.stream);
+    fake_server(fake_server_simple);
+    fake_settle();
+    assert_int_equal(s.done, 1);
+    assert_int_equal(other->code, EVPQ_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -434,6 +459,7 @@ int main(void)
         story_test(a_lost_connection_is_not_complete),
         story_test(without_memory_it_ends_and_says_so),
         story_test(a_problem_is_told),
+        story_test(a_paused_stream_is_one_at_once),
     };
     return cmocka_run_group_tests_name("stream", tests, NULL, NULL);
 }
