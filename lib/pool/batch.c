@@ -196,7 +196,6 @@ static bool may_rerun(const struct batch *b, const struct part *reason)
 
 static void rerun(struct batch *b, bool prepared)
 {
-    struct evpq__slot *slot = b->waiter.slot;
     b->over = 0;
     evpq__error_clear(&b->first);
     for (uint32_t i = 0; i < b->parts_len; i++) {
@@ -206,10 +205,7 @@ static void rerun(struct batch *b, bool prepared)
             b->parts[i].request.prepare = EVPQ_OFF;
     }
     evpq__loop_unpost(b->waiter.op.loop, &b->telling);
-    evpq__node_unlink(&b->waiter.op.node);
-    evpq__pool_reenter(&b->waiter);
-    evpq__op_unref(&b->waiter.op);
-    evpq__pool_give_back(slot);
+    evpq__pool_rerun(&b->waiter);
 }
 
 /* The connection has let go of all parts. */

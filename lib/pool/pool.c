@@ -462,6 +462,15 @@ void evpq__pool_reenter(struct evpq__waiter *waiter)
     evpq__op_limit(&waiter->op, limit_us);
 }
 
+void evpq__pool_rerun(struct evpq__waiter *waiter)
+{
+    struct evpq__slot *slot = waiter->slot;
+    evpq__node_unlink(&waiter->op.node);
+    evpq__pool_reenter(waiter);
+    evpq__op_unref(&waiter->op);
+    evpq__pool_give_back(slot);
+}
+
 void evpq__pool_leave(struct evpq__waiter *waiter, evpq_code why)
 {
     struct evpq_pool *pool = waiter->pool;

@@ -195,6 +195,8 @@ void evpq__pool_enter(struct evpq_pool *pool, struct evpq__waiter *waiter,
 void evpq__pool_queue(struct evpq__waiter *waiter);
 /* It had a slot, and what it asked for had no effect: it waits again, before all others. */
 void evpq__pool_reenter(struct evpq__waiter *waiter);
+/* The same for one that runs, with a reference for its slot: it lets go of both. */
+void evpq__pool_rerun(struct evpq__waiter *waiter);
 /* It stops waiting, and its error says why. */
 void evpq__pool_leave(struct evpq__waiter *waiter, evpq_code why);
 /* An operation is about to call back. */

@@ -152,16 +152,6 @@ static bool may_rerun(const struct query *q, const struct evpq_error *error)
            q->waiter.pool->state <= EVPQ__POOL_DRAINING;
 }
 
-static void rerun(struct query *q)
-{
-    struct evpq__slot *slot = q->waiter.slot;
-    run_free(q);
-    evpq__node_unlink(&q->waiter.op.node);
-    evpq__pool_reenter(&q->waiter);
-    evpq__op_unref(&q->waiter.op);
-    evpq__pool_give_back(slot);
-}
-
 static void request_done(struct evpq__request *request, struct evpq_result *result,
                          struct evpq_error *error)
 {
@@ -176,7 +166,8 @@ static void request_done(struct evpq__request *request, struct evpq_result *resu
     }
     bool of_pool = !q->lease;
     if (!result && may_rerun(q, error)) {
-        rerun(q);
+        run_free(q);
+        evpq__pool_rerun(&q->waiter);
         return;
     }
     q->result = result;

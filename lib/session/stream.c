@@ -187,15 +187,6 @@ static bool may_rerun(const struct evpq_stream *s, const struct evpq_error *erro
            error->fate == EVPQ_NOT_SENT && s->waiter.pool->state <= EVPQ__POOL_DRAINING;
 }
 
-static void rerun(struct evpq_stream *s)
-{
-    struct evpq__slot *slot = s->waiter.slot;
-    evpq__node_unlink(&s->waiter.op.node);
-    evpq__pool_reenter(&s->waiter);
-    evpq__op_unref(&s->waiter.op);
-    evpq__pool_give_back(slot);
-}
-
 static void request_done(struct evpq__request *request, struct evpq_result *result,
                          struct evpq_error *error)
 {
@@ -207,7 +198,7 @@ static void request_done(struct evpq__request *request, struct evpq_result *resu
         return;
     }
     if (!result && may_rerun(s, error)) {
-        rerun(s);
+        evpq__pool_rerun(&s->waiter);
         return;
     }
     s->ended = true;
