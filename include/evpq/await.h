@@ -36,12 +36,14 @@
  * A thread may run many loops, each with its own evpq_await.
  */
 
+#include <evpq/batch.h>
 #include <evpq/group.h>
 #include <evpq/limiter.h>
 #include <evpq/pager.h>
 #include <evpq/pool.h>
 #include <evpq/router.h>
 #include <evpq/semaphore.h>
+#include <evpq/stream.h>
 
 EVPQ_BEGIN_DECLS
 
@@ -151,6 +153,29 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_await_lease_query(evpq_coroutine *self, evpq_l
 EVPQ_API EVPQ_MUST_CHECK int evpq_await_acquire(evpq_coroutine *self, evpq_pool *pool,
                                                 const evpq_acquire_options *options,
                                                 evpq_lease **lease);
+/** evpq_pool_batch(). on_result runs as ever, from the loop, and not in the coroutine: it must not
+ * wait. `user` is for on_result; both may be NULL. */
+EVPQ_API EVPQ_MUST_CHECK int evpq_await_batch(evpq_coroutine *self, evpq_pool *pool,
+                                              const evpq_batch *batch, evpq_batch_fn *on_result,
+                                              void *user);
+/** evpq_lease_batch(), as above. */
+EVPQ_API EVPQ_MUST_CHECK int evpq_await_lease_batch(evpq_coroutine *self, evpq_lease *lease,
+                                                    const evpq_batch *batch,
+                                                    evpq_batch_fn *on_result, void *user);
+/** evpq_pool_stream(). on_chunk runs as ever, from the loop, and not in the coroutine: it must not
+ * wait; it may pause and close the stream. *result is that of on_done, without rows; NULL for who
+ * does not ask. */
+EVPQ_API EVPQ_MUST_CHECK int evpq_await_stream(evpq_coroutine *self, evpq_pool *pool,
+                                               const evpq_query *query,
+                                               const evpq_stream_options *options,
+                                               evpq_chunk_fn *on_chunk, void *user,
+                                               evpq_result **result);
+/** evpq_lease_stream(), as above. */
+EVPQ_API EVPQ_MUST_CHECK int evpq_await_lease_stream(evpq_coroutine *self, evpq_lease *lease,
+                                                     const evpq_query *query,
+                                                     const evpq_stream_options *options,
+                                                     evpq_chunk_fn *on_chunk, void *user,
+                                                     evpq_result **result);
 /** evpq_pager_next(). *page is valid until self waits again. */
 EVPQ_API EVPQ_MUST_CHECK int evpq_await_page(evpq_coroutine *self, evpq_pager *pager,
                                              evpq_page **page);

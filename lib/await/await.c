@@ -239,7 +239,7 @@ const evpq_error *evpq_await_error(const evpq_coroutine *self)
     return self ? self->error : NULL;
 }
 
-static void on_result(evpq_result *result, const evpq_error *err, void *user)
+static void on_query(evpq_result *result, const evpq_error *err, void *user)
 {
     go_on(user, result, err);
 }
@@ -251,7 +251,7 @@ int evpq_await_query(evpq_coroutine *self, evpq_pool *pool, const evpq_query *qu
     int code = wait_begins(self);
     if (code != EVPQ_OK)
         return code;
-    code = wait_for(self, evpq_pool_query(&op, pool, query, on_result, self), &op);
+    code = wait_for(self, evpq_pool_query(&op, pool, query, on_query, self), &op);
     if (result)
         *result = self->got;
     return code;
@@ -264,7 +264,7 @@ int evpq_await_router_query(evpq_coroutine *self, evpq_router *router, const evp
     int code = wait_begins(self);
     if (code != EVPQ_OK)
         return code;
-    code = wait_for(self, evpq_router_query(&op, router, query, read, on_result, self), &op);
+    code = wait_for(self, evpq_router_query(&op, router, query, read, on_query, self), &op);
     if (result)
         *result = self->got;
     return code;
@@ -277,7 +277,94 @@ int evpq_await_lease_query(evpq_coroutine *self, evpq_lease *lease, const evpq_q
     int code = wait_begins(self);
     if (code != EVPQ_OK)
         return code;
-    code = wait_for(self, evpq_lease_query(&op, lease, query, on_result, self), &op);
+    code = wait_for(self, evpq_lease_query(&op, lease, query, on_query, self), &op);
+    if (result)
+        *result = self->got;
+    return code;
+}
+
+/* What is told in parts; it lives on the stack of who waits. */
+struct parts {
+    struct evpq_coroutine *co;
+    evpq_batch_fn *on_result;
+    evpq_chunk_fn *on_chunk;
+    void *user;
+};
+
+static void on_part(uint32_t statement, evpq_result *result, const evpq_error *err, void *user)
+{
+    const struct parts *parts = user;
+    if (parts->on_result)
+        parts->on_result(statement, result, err, parts->user);
+}
+
+static void on_parts_done(const evpq_error *err, void *user)
+{
+    go_on(((struct parts *)user)->co, NULL, err);
+}
+
+int evpq_await_batch(evpq_coroutine *self, evpq_pool *pool, const evpq_batch *batch,
+                     evpq_batch_fn *on_result, void *user)
+{
+    struct parts parts = {.co = self, .on_result = on_result, .user = user};
+    evpq_op *op = NULL;
+    int code = wait_begins(self);
+    if (code != EVPQ_OK)
+        return code;
+    return wait_for(self, evpq_pool_batch(&op, pool, batch, on_part, on_parts_done, &parts), &op);
+}
+
+int evpq_await_lease_batch(evpq_coroutine *self, evpq_lease *lease, const evpq_batch *batch,
+                           evpq_batch_fn *on_result, void *user)
+{
+    struct parts parts = {.co = self, .on_result = on_result, .user = user};
+    evpq_op *op = NULL;
+    int code = wait_begins(self);
+    if (code != EVPQ_OK)
+        return code;
+    return wait_for(self, evpq_lease_batch(&op, lease, batch, on_part, on_parts_done, &parts), &op);
+}
+
+static void on_chunk_part(evpq_stream *stream, evpq_result *chunk, void *user)
+{
+    const struct parts *parts = user;
+    parts->on_chunk(stream, chunk, parts->user);
+}
+
+static void on_chunks_done(evpq_result *result, const evpq_error *err, void *user)
+{
+    go_on(((struct parts *)user)->co, result, err);
+}
+
+int evpq_await_stream(evpq_coroutine *self, evpq_pool *pool, const evpq_query *query,
+                      const evpq_stream_options *options, evpq_chunk_fn *on_chunk, void *user,
+                      evpq_result **result)
+{
+    struct parts parts = {.co = self, .on_chunk = on_chunk, .user = user};
+    evpq_stream *stream = NULL;
+    int code = on_chunk ? wait_begins(self) : (int)EVPQ_EINVALID;
+    if (code != EVPQ_OK)
+        return code;
+    code = evpq_pool_stream(&stream, pool, query, options, on_chunk_part, on_chunks_done, &parts);
+    evpq_op *op = evpq_stream_op(stream);
+    code = wait_for(self, code, &op);
+    if (result)
+        *result = self->got;
+    return code;
+}
+
+int evpq_await_lease_stream(evpq_coroutine *self, evpq_lease *lease, const evpq_query *query,
+                            const evpq_stream_options *options, evpq_chunk_fn *on_chunk, void *user,
+                            evpq_result **result)
+{
+    struct parts parts = {.co = self, .on_chunk = on_chunk, .user = user};
+    evpq_stream *stream = NULL;
+    int code = on_chunk ? wait_begins(self) : (int)EVPQ_EINVALID;
+    if (code != EVPQ_OK)
+        return code;
+    code = evpq_lease_stream(&stream, lease, query, options, on_chunk_part, on_chunks_done, &parts);
+    evpq_op *op = evpq_stream_op(stream);
+    code = wait_for(self, code, &op);
     if (result)
         *result = self->got;
     return code;

@@ -119,6 +119,100 @@ static void a_loop_over_pages_is_a_loop(void **state)
     finish();
 }
 
+static void count_statement(uint32_t statement, evpq_result *result, const evpq_error *err,
+                            void *user)
+{
+    int64_t value = -1;
+    if (result)
+        (void)!evpq_result_int8(result, 0, 0, &value);
+    *(int *)user += result ? value == (int64_t)statement : err != NULL;
+}
+
+static void count_rows(evpq_stream *stream, evpq_result *chunk, void *user)
+{
+    (void)stream;
+    *(int *)user += (int)evpq_result_rows(chunk);
+}
+
+static void close_it(evpq_stream *stream, evpq_result *chunk, void *user)
+{
+    (void)chunk, (void)user;
+    evpq_stream_close(stream);
+}
+
+#define IS(n) EVPQ_QUERY("SELECT $1::int8", EVPQ_PARAMS(evpq_int8(n)))
+
+static void batches_and_streams(evpq_coroutine *self, void *user)
+{
+    const evpq_batch *both = EVPQ_BATCH(EVPQ_BATCH_TRANSACTION, EVPQ_QUERIES(IS(0), IS(1), IS(2)));
+    const evpq_batch *one_fails =
+        EVPQ_BATCH(EVPQ_BATCH_EACH, EVPQ_QUERIES(IS(0), EVPQ_QUERY("SELECT 1 / 0"), IS(2)));
+    const evpq_query *rows = EVPQ_QUERY("SELECT generate_series(1, 1000)");
+    evpq_result *result = NULL;
+    evpq_lease *lease = NULL;
+    int told = 0, counted = 0;
+    (void)user;
+    if (evpq_await_batch(self, live.pool, both, count_statement, &told) != EVPQ_OK || told != 3 ||
+        evpq_await_batch(self, live.pool, both, NULL, NULL) != EVPQ_OK ||
+        evpq_await_batch(self, live.pool, one_fails, count_statement, &told) != EVPQ_ESERVER ||
+        evpq_error_statement(evpq_await_error(self)) != 1 || told != 6 ||
+        evpq_await_batch(self, live.pool, NULL, NULL, NULL) != EVPQ_EINVALID)
+        return;
+    if (evpq_await_stream(self, live.pool, rows, NULL, count_rows, &counted, &result) != EVPQ_OK ||
+        counted != 1000 || evpq_result_affected(result) != 1000 ||
+        evpq_await_stream(self, live.pool, rows, NULL, NULL, NULL, NULL) != EVPQ_EINVALID ||
+        evpq_await_stream(self, live.pool, EVPQ_QUERY("SELEC"), NULL, count_rows, &counted,
+                          &result) != EVPQ_ESERVER ||
+        result ||
+        evpq_await_stream(self, live.pool, rows, NULL, close_it, NULL, NULL) != EVPQ_ECANCELED)
+        return;
+    if (evpq_await_acquire(self, live.pool, NULL, &lease) != EVPQ_OK)
+        return;
+    told = counted = 0;
+    good += evpq_await_lease_batch(self, lease, both, count_statement, &told) == EVPQ_OK &&
+            evpq_await_lease_stream(self, lease, rows, NULL, count_rows, &counted, &result) ==
+                EVPQ_OK &&
+            told == 3 && counted == 1000;
+    evpq_lease_release(lease);
+}
+
+static void batches_and_streams_are_waited_for(void **state)
+{
+    (void)state;
+    int count = live_scaled(100);
+    start(batches_and_streams, count);
+    live_until(&live, all_over, &count, 60 * live_slow());
+    assert_int_equal(good, count);
+    finish();
+}
+
+/* Each is cancelled where it waits: its parts are told, then it goes on. */
+static void slow_batch_then_stream(evpq_coroutine *self, void *user)
+{
+    int told = 0;
+    const evpq_batch *batch =
+        EVPQ_BATCH(EVPQ_BATCH_EACH, EVPQ_QUERIES(EVPQ_QUERY("SELECT pg_sleep(600)"), IS(1)));
+    int code = user ? evpq_await_stream(self, live.pool, EVPQ_QUERY("SELECT pg_sleep(600)"), NULL,
+                                        count_rows, &told, NULL)
+                    : evpq_await_batch(self, live.pool, batch, count_statement, &told);
+    closed += code == EVPQ_ETIMEOUT && told == (user ? 0 : 2);
+    closed += evpq_await_batch(self, live.pool, batch, count_statement, &told) == EVPQ_ETIMEOUT;
+}
+
+static void the_deadline_of_a_coroutine_ends_them(void **state)
+{
+    (void)state;
+    int count = 2;
+    start(slow_batch_then_stream, 0); /* those below have a deadline */
+    for (int i = 0; i < count; i++)
+        assert_int_equal(evpq_await_start(NULL, await, slow_batch_then_stream,
+                                          i ? (void *)&live : NULL, 100, on_over),
+                         EVPQ_OK);
+    live_until(&live, all_over, &count, 60 * live_slow());
+    assert_int_equal(closed, 4);
+    finish();
+}
+
 static evpq_router *router;
 
 static void writes_and_reads(evpq_coroutine *self, void *user)
@@ -180,6 +274,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ten_thousand_coroutines_wait_for_queries),
         cmocka_unit_test(a_loop_over_pages_is_a_loop),
+        cmocka_unit_test(batches_and_streams_are_waited_for),
+        cmocka_unit_test(the_deadline_of_a_coroutine_ends_them),
         cmocka_unit_test(a_router_is_waited_for_as_a_pool_is),
         cmocka_unit_test(no_coroutine_is_lost_when_the_pool_closes_under_them),
     };
