@@ -47,13 +47,12 @@
  *
  * Prepared statements are used as by evpq_pool_query(), and what the server has
  * lost runs again unseen (but not in a lease's transaction, be it open or a batch:
- * SQLSTATE 26000 or 0A000), and never in another order. On their own, statements
- * are sent before it is known whether those ahead of them were lost. So outside a
- * transaction one is used prepared only where all behind it in the batch are the
- * same statement, which is lost as a whole, and only the last is prepared anew, also
- * with .prepare = EVPQ_ON; the others bring their text, which cannot be lost. If one
- * behind it has run all the same (a table altered back meanwhile), it is not run
- * again: that error is told.
+ * SQLSTATE 26000 or 0A000), but never in another order. On their own, statements
+ * are sent before it is known whether one ahead of them was lost: what is lost with
+ * all that is behind it (DISCARD ALL) runs again in its place, and so do many of the
+ * same statement when their table is altered. Where one behind it has run, the loss
+ * is told: it has had no effect, and evpq_error_retry_safe() is true. What must not
+ * hear of an altered table says .prepare = EVPQ_OFF.
  */
 
 #include <evpq/pool.h>

@@ -227,7 +227,6 @@ static bool is_stale(struct evpq__conn *conn, const struct evpq__request *head,
     return false;
 }
 
-/* The error as the server tells it, or as what we know of the request makes it. */
 /* A failure that the server has not told. */
 static bool is_libpqs(const PGresult *result)
 {
@@ -245,6 +244,7 @@ static bool says_no_memory(const PGresult *result)
     return strstr(PQresultErrorMessage(result), "memory") != NULL;
 }
 
+/* The error as the server tells it, or as what we know of the request makes it. */
 static void keep_failure(struct evpq__conn *conn, const PGresult *result)
 {
     struct evpq__request *head = evpq__segment_now(conn);

@@ -32,17 +32,6 @@ struct evpq__chunks {
     PGresult *like;              /* the first of them */
 };
 
-/*
- * What is behind it in its batch, where each has a Sync of its own. When a
- * prepared statement was lost, what is behind it has been sent, and would run
- * before it. So one is used only where the rest are the same: lost as well.
- */
-enum evpq__followed {
-    EVPQ__FOLLOWED_NOT = 0,
-    EVPQ__FOLLOWED_BY_SAME,   /* it may use what is prepared, and prepares nothing */
-    EVPQ__FOLLOWED_BY_OTHERS, /* it brings its text; but in a transaction, which fails as a whole */
-};
-
 /* One statement and its Sync. The memory is its owner's, until `done` has run or it was withdrawn.
  */
 struct evpq__request {
@@ -59,7 +48,6 @@ struct evpq__request {
     bool joined;         /* no Sync behind it: it shares that, and its outcome, with the next */
     bool no_result;      /* `done` gets none when it has succeeded, and no error */
     evpq_switch prepare; /* its statement: at the first use, never, or (default) at the second */
-    enum evpq__followed followed;
     /*
      * Once, from the loop: the statement is over. `result` (to be owned) or
      * `error` (to be moved from) says how; for an abandoned one it does not

@@ -123,16 +123,12 @@ static void choose_statement(struct evpq__conn *conn, struct evpq__request *requ
     struct evpq__cache *cache = &conn->statements;
     if (cache->max_count == 0 || request->prepare == EVPQ_OFF || request->again)
         return;
-    enum evpq__followed followed =
-        transaction == PQTRANS_INTRANS ? EVPQ__FOLLOWED_NOT : request->followed;
-    if (followed == EVPQ__FOLLOWED_BY_OTHERS)
-        return;
     struct evpq__statement *statement = request->statement;
     struct evpq__prepared *prepared = evpq__cache_find(cache, statement);
     if (!prepared) {
         /* One that has been used once may never be again. */
         if ((request->prepare != EVPQ_ON && !evpq__cache_seen(cache, statement->hash)) ||
-            transaction == PQTRANS_INERROR || followed)
+            transaction == PQTRANS_INERROR)
             return;
         prepared = new_prepared(conn, statement);
         request->prepares = prepared != NULL;

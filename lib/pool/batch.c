@@ -13,7 +13,9 @@
  *   ... ok  error   26000, 26000, 26000, ...      sent: lost as well        taken back
  *
  * When the connection has no more of them, all from the first that is held go
- * again, in their order. If one behind it has run all the same, it is too late.
+ * again, in their order. Mostly all are lost together. Where one behind it has run
+ * it is too late, and the loss is told: to bring the text of each statement instead
+ * would cost all such batches what few have use for.
  *
  * Parts end apart from the operation, as the request of a query does: its caller
  * hears at the deadline, they are over when the server has let go.
@@ -543,17 +545,6 @@ static char *write_bracket(struct part *part, struct evpq_pool *pool, char *bloc
     return write_statement(part, pool, block, query);
 }
 
-/* Of those on their own: may they use what is prepared? */
-static void look_behind(struct batch *b)
-{
-    for (uint32_t i = b->count - 1; i-- > 0;) {
-        struct evpq__request *request = &b->parts[i].request, *next = &b->parts[i + 1].request;
-        bool same = request->statement == next->statement && next->prepare != EVPQ_OFF &&
-                    next->followed != EVPQ__FOLLOWED_BY_OTHERS;
-        request->followed = same ? EVPQ__FOLLOWED_BY_SAME : EVPQ__FOLLOWED_BY_OTHERS;
-    }
-}
-
 /* EVPQ_OK; EVPQ_EINVALID, EVPQ_ENOMEM. */
 static int statements_problem(struct batch *b)
 {
@@ -592,8 +583,6 @@ static int batch_new(struct batch **out, struct evpq_pool *pool, const evpq_batc
     size_t tag_length = tag ? strnlen(tag, EVPQ__TAG_SIZE - 1) : 0;
     if (tag_length)
         b->waiter.tag = memcpy(block, tag, tag_length);
-    if (!transaction)
-        look_behind(b);
     evpq__task_init(&b->telling, batch_on_telling);
     int problem = statements_problem(b);
     if (problem) {

@@ -454,28 +454,27 @@ static void what_the_server_has_lost_runs_again(void **state)
 }
 
 /* What stands before another one would run behind it. */
-static void before_another_it_brings_its_text(void **state)
+static void before_another_that_has_run_it_is_told(void **state)
 {
     (void)state;
     open_prepared("A");
     fake_server(NULL);
-    run(EVPQ_BATCH_EACH, "A", "A", "B");
-    assert_int_equal(fake_pg_received(fake_pg(0)), 2 + 3);
-    assert_false(fake_pg_executed_prepared(fake_pg(0)));
-    for (int i = 0; i < 3; i++)
-        fake_answers(fake_pg(0));
-    fake_settle();
-    all_told(EVPQ_OK, 0);
-    run(EVPQ_BATCH_EACH, "B", "C", "A");
+    run(EVPQ_BATCH_EACH, "A", "B", "A");
     assert_true(fake_pg_executed_prepared(fake_pg(0)));
-    fake_answers(fake_pg(0));
+    says_stale(PQTRANS_IDLE);
+    fake_settle();
+    assert_int_equal(b.told, 0);
     fake_answers(fake_pg(0));
     says_stale(PQTRANS_IDLE);
     fake_settle();
     assert_int_equal(b.told, 2);
+    told(0, EVPQ_ESERVER, EVPQ_ROLLED_BACK);
+    told(1, EVPQ_OK, 0);
     fake_answers(fake_pg(0));
     fake_settle();
-    all_told(EVPQ_OK, 0);
+    told(2, EVPQ_OK, 0);
+    assert_int_equal(b.done, 1);
+    assert_int_equal(b.failed, 0);
 }
 
 static void what_waits_behind_it_in_a_lease_stays_there(void **state)
@@ -663,7 +662,7 @@ int main(void)
         story_test(without_memory_each_is_told_all_the_same),
         story_test(a_problem_names_its_statement),
         story_test(what_the_server_has_lost_runs_again),
-        story_test(before_another_it_brings_its_text),
+        story_test(before_another_that_has_run_it_is_told),
         story_test(what_waits_behind_it_in_a_lease_stays_there),
         story_test(in_a_transaction_it_is_told_that_it_may_run_again),
         story_test(behind_what_has_run_it_is_too_late),
