@@ -69,10 +69,11 @@
  * answered, or has cancelled it for the sake of replay (SQLSTATE 40001, 40P01), is
  * run on another one, and at last on the primary, unseen, within its deadline; on
  * each at most once. Who waits for a connection that cannot be made goes elsewhere
- * when a probe finds that. A standby that does not answer but keeps its connection
- * costs a read its deadline: tcp_user_timeout is against that, and a probe that is
- * not answered keeps others away. The overload of a standby is told, and not carried
- * to the primary: EVPQ_EOVERLOADED, EVPQ_ETIMEOUT.
+ * when a probe finds that: at the next dial that fails, or at once where the pool
+ * of the standby is fail_fast. A standby that does not answer but keeps its
+ * connection costs a read its deadline: tcp_user_timeout is against that, and a
+ * probe that is not answered keeps others away. The overload of a standby is told,
+ * and not carried to the primary: EVPQ_EOVERLOADED, EVPQ_ETIMEOUT.
  *
  * The pools
  * ---------

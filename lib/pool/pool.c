@@ -155,15 +155,23 @@ static void retire_stale(struct evpq_pool *pool)
                       expired ? "expired" : "max_lifetime");
 }
 
-/* Tells everybody who waits that there will be no connection for now. */
-static void fail_waiters(struct evpq_pool *pool, const struct evpq_error *why)
+static void fail_waiter(struct evpq__waiter *waiter, const struct evpq_error *why)
 {
-    struct evpq__node *node;
-    while ((node = evpq__list_pop_front(&pool->waiters))) {
+    evpq__node_unlink(&waiter->op.node);
+    waiter->pool->waiting--;
+    evpq__error_copy(&waiter->op.error, why);
+    evpq__op_finish(&waiter->op);
+}
+
+/* Tells who waits that there will be no connection for now: everybody, or a router's question. */
+static void fail_waiters(struct evpq_pool *pool, bool all, const struct evpq_error *why)
+{
+    struct evpq__node *next, *node = evpq__list_first(&pool->waiters);
+    for (; node; node = next) {
         struct evpq__waiter *waiter = evpq__container_of(node, struct evpq__waiter, op.node);
-        pool->waiting--;
-        evpq__error_copy(&waiter->op.error, why);
-        evpq__op_finish(&waiter->op);
+        next = evpq__list_next(&pool->waiters, node);
+        if (all || waiter->first)
+            fail_waiter(waiter, why);
     }
 }
 
@@ -176,8 +184,9 @@ static void dial_failed(struct evpq_pool *pool, struct evpq__dialed *dialed)
         retire_stale(pool);
     evpq__upkeep_dial_failed(pool, dialed);
     evpq__pool_trace(pool, &(evpq_trace){.kind = EVPQ_TRACE_DIAL_FAILED}, &dialed->error);
-    if (dialed->refused_for_good || pool->options.fail_fast)
-        fail_waiters(pool, &dialed->error);
+    bool all = dialed->refused_for_good || pool->options.fail_fast;
+    if (all || evpq__pool_total(pool) == pool->slot_count[EVPQ__SLOT_DIALING])
+        fail_waiters(pool, all, &dialed->error);
     evpq__error_clear(&dialed->error);
 }
 

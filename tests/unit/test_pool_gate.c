@@ -384,6 +384,40 @@ static void a_question_of_evpq_waits_before_all_and_for_no_limit(void **state)
     assert_int_equal(c[1].code, EVPQ_OK);
 }
 
+/* Who has none asks again soon; who has some is full, and will answer. */
+static void a_question_hears_at_once_that_there_is_no_connection(void **state)
+{
+    (void)state;
+    evpq_op *op;
+    const evpq_query *question = EVPQ_QUERY("SELECT 2", .timeout_ms = 900);
+    answered = NOT_CALLED_BACK;
+    story_open_ok(EVPQ_POOL_OPTIONS(.max_size = 2));
+    fake_dial_all_wait();
+    assert_int_equal(ask(&c[0], NULL, 5000), EVPQ_OK);
+    assert_int_equal(evpq__pool_ask(&op, pool, question, on_answer, NULL), EVPQ_OK);
+    fake_settle();
+    fake_dial_fails(EVPQ_ECONNECT, "", "no", false);
+    fake_settle();
+    assert_int_equal(answered, EVPQ_ECONNECT);
+    assert_int_equal(c[0].calls, 0); /* it waits for the next dial */
+    fake_advance(1000);
+    fake_dial_succeeds();
+    fake_settle();
+    assert_int_equal(c[0].code, EVPQ_OK);
+
+    story_acquire(&c[2], 0);
+    fake_settle();
+    answered = NOT_CALLED_BACK;
+    assert_int_equal(evpq__pool_ask(&op, pool, question, on_answer, NULL), EVPQ_OK);
+    fake_settle();
+    fake_dial_fails(EVPQ_ECONNECT, "53300", "full", false);
+    fake_settle();
+    assert_int_equal(answered, NOT_CALLED_BACK);
+    story_release(&c[2]);
+    fake_settle();
+    assert_int_equal(answered, EVPQ_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +434,7 @@ int main(void)
         story_test(a_pool_that_closes_lets_the_gated_finish),
         story_test(limits_change_and_nonsense_is_refused),
         story_test(a_question_of_evpq_waits_before_all_and_for_no_limit),
+        story_test(a_question_hears_at_once_that_there_is_no_connection),
         story_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
