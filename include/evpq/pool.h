@@ -17,8 +17,8 @@
  * against their deadline and ends at acquire_timeout_ms. Dials belong to the
  * pool, not to a caller: a connection that comes too late for one serves the
  * next. While the server cannot be reached one dial at a time tries, at growing
- * intervals; what the server refuses for good (wrong password, no such
- * database) is told to the waiters at once.
+ * intervals; what stays as it is (wrong password or none, no such database, a
+ * conninfo that contradicts itself) is told to the waiters at once.
  *
  * What a statement does to its session stays with the connection and meets the
  * next user of it: SET, temporary tables, advisory locks, LISTEN. Only open

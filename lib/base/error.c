@@ -12,7 +12,7 @@ struct evpq__error_details {
     const char *message, *sqlstate, *severity, *detail, *hint, *constraint;
     uint32_t position;
     uint32_t statement; /* of its batch, from 1; 0: none */
-    bool passes;        /* whatever its SQLSTATE says */
+    bool passes, stays; /* whatever its SQLSTATE says */
     char texts[];
 };
 
@@ -80,6 +80,7 @@ void evpq__error_set_report(struct evpq_error *err, evpq_code code, evpq_fate fa
     d->hint = put_text(&place, r->hint);
     d->constraint = put_text(&place, r->constraint);
     d->position = r->position;
+    d->stays = r->stays;
 }
 
 static void set_text(struct evpq_error *err, evpq_code code, evpq_fate fate, const char *format,
@@ -134,7 +135,8 @@ void evpq__error_copy(struct evpq_error *to, const struct evpq_error *from)
                                                          .detail = d->detail,
                                                          .hint = d->hint,
                                                          .constraint = d->constraint,
-                                                         .position = d->position});
+                                                         .position = d->position,
+                                                         .stays = d->stays});
     if (!to->details)
         return;
     to->details->statement = d->statement;
@@ -193,17 +195,18 @@ static bool passes(const struct evpq_error *err)
     return err->details && err->details->passes;
 }
 
-/* What the server refuses until somebody changes something: who we are, the database. */
-static bool stays(const char *sqlstate)
+/* Until somebody changes something: who we are, the database. */
+bool evpq__error_stays(const struct evpq_error *err)
 {
-    return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D", 2) == 0;
+    const char *sqlstate = evpq_error_sqlstate(err);
+    return (err->details && err->details->stays) || strncmp(sqlstate, "28", 2) == 0 ||
+           strncmp(sqlstate, "3D", 2) == 0;
 }
 
 bool evpq_error_retry_safe(const evpq_error *err)
 {
     if (!err || evpq_error_fate(err) == EVPQ_UNKNOWN || err->code == EVPQ_ECLOSED ||
-        err->code == EVPQ_EINVALID ||
-        (err->code == EVPQ_ECONNECT && stays(evpq_error_sqlstate(err))))
+        err->code == EVPQ_EINVALID || (err->code == EVPQ_ECONNECT && evpq__error_stays(err)))
         return false;
     return evpq_error_fate(err) == EVPQ_NOT_SENT || err->code == EVPQ_ETIMEOUT ||
            err->code == EVPQ_ECANCELED || passes(err);

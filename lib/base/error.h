@@ -21,6 +21,7 @@ struct evpq_error {
 struct evpq__server_report {
     const char *message, *sqlstate, *severity, *detail, *hint, *constraint;
     uint32_t position;
+    bool stays; /* it will not pass by itself, whatever the SQLSTATE says */
 };
 
 void evpq__error_set(struct evpq_error *err, evpq_code code, evpq_fate fate, const char *format,
@@ -35,6 +36,8 @@ void evpq__error_set_report(struct evpq_error *err, evpq_code code, evpq_fate fa
 void evpq__error_move(struct evpq_error *to, struct evpq_error *from);
 /* A copy; without memory it keeps the code and loses the text. */
 void evpq__error_copy(struct evpq_error *to, const struct evpq_error *from);
+/* Will it be there again, as what has been refused for good? */
+bool evpq__error_stays(const struct evpq_error *err);
 /* It is of this statement of a batch. */
 void evpq__error_of_statement(struct evpq_error *err, uint32_t statement);
 /* It may succeed when it is run again, though its SQLSTATE does not say so. `hint`, static, does.

@@ -183,20 +183,27 @@ static void dial_end(struct evpq__dial *dial)
 }
 
 /* PgBouncer has one SQLSTATE for all it refuses, also a password and, in 1.18, a database. */
-static bool pooler_refused_for_good(const struct evpq__dial *dial)
+static bool pooler_refused_for_good(const char *message)
 {
-    return strcmp(dial->sqlstate, "08P01") == 0 && dial->reasons &&
-           (strstr(dial->reasons, "authentication failed") ||
-            strstr(dial->reasons, " does not exist"));
+    static const char *const words[] = {"authentication failed", " does not exist",
+                                        "no such database", "no such user"};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (strstr(message, words[i]))
+            return true;
+    return false;
+}
+
+static bool is_of_pooler(const char *sqlstate)
+{
+    return strcmp(sqlstate, "08P01") == 0;
 }
 
 static void dial_fail(struct evpq__dial *dial, evpq_code code, const char *message)
 {
-    evpq__error_set_report(
-        &dial->dialed.error, code, EVPQ_NOT_SENT,
-        &(struct evpq__server_report){.message = message, .sqlstate = dial->sqlstate});
-    dial->dialed.refused_for_good =
-        evpq__pq_refused_for_good(dial->sqlstate) || pooler_refused_for_good(dial);
+    evpq__error_set_report(&dial->dialed.error, code, EVPQ_NOT_SENT,
+                           &(struct evpq__server_report){.message = message,
+                                                         .sqlstate = dial->sqlstate,
+                                                         .stays = dial->dialed.refused_for_good});
     dial_end(dial);
 }
 
@@ -226,6 +233,9 @@ static void add_libpq_reason(struct evpq__dial *dial)
     char tidy[512];
     evpq__pq_tidy_message(PQerrorMessage(dial->pg), tidy, sizeof(tidy), dial->sqlstate);
     const char *problem = dial->sqlstate[0] ? NULL : evpq__verify_problem(dial->handshake);
+    dial->dialed.refused_for_good = evpq__pq_refused_for_good(dial->sqlstate) ||
+                                    PQconnectionNeedsPassword(dial->pg) ||
+                                    (is_of_pooler(dial->sqlstate) && pooler_refused_for_good(tidy));
     char *both = problem && tidy[0] ? evpq__format("%s: %s", tidy, problem) : NULL;
     add_reason(dial, both ? both : tidy[0] ? tidy : "libpq gave no reason");
     evpq__free(both);
@@ -268,17 +278,20 @@ static void dial_on_timer(struct evpq__timer *timer)
         next_attempt(dial);
 }
 
-/* The server has said no: does that hold for every other address too? */
-static bool is_about_us(const char *sqlstate)
+/* The server has said no: does that hold for every other address too? Not when it cannot connect
+ * now (57P03), nor what a pooler refuses because it is full, or its server away. */
+static bool is_about_us(const struct evpq__dial *dial)
 {
-    return sqlstate[0] && strcmp(sqlstate, "57P03") != 0; /* cannot_connect_now */
+    const char *sqlstate = dial->sqlstate;
+    return sqlstate[0] && strcmp(sqlstate, "57P03") != 0 &&
+           (dial->dialed.refused_for_good || !is_of_pooler(sqlstate));
 }
 
 static void attempt_failed(struct evpq__dial *dial)
 {
     add_libpq_reason(dial);
     drop_attempt(dial);
-    if (is_about_us(dial->sqlstate))
+    if (is_about_us(dial))
         dial_fail(dial, EVPQ_ECONNECT, dial->reasons);
     else
         next_attempt(dial);
@@ -408,6 +421,7 @@ static bool is_remote(const char *address)
 static void connect_begin(struct evpq__dial *dial, const char *address)
 {
     dial_enter(dial, DIAL_CONNECTING);
+    dial->dialed.refused_for_good = false;
     dial->remote = is_remote(address);
     dial->dialed.notices = 0;
     start_share(dial);
@@ -495,6 +509,7 @@ static void lookup_begin(struct evpq__dial *dial, const char *name)
 {
     static const struct evpq__call_class lookup_class = {lookup_work, lookup_done, lookup_dispose};
     dial_enter(dial, DIAL_LOOKUP);
+    dial->dialed.refused_for_good = false;
     start_share(dial);
     struct lookup *lookup = evpq__alloc(sizeof(*lookup));
     if (lookup) {
@@ -572,6 +587,7 @@ static void dial_begin(struct evpq__task *task)
     const char *problem = evpq__hosts_read(&dial->hosts, dial->conninfo);
     dial->hosts_read = true;
     if (problem) {
+        dial->dialed.refused_for_good = dial->hosts.wrong;
         dial_fail(dial, EVPQ_ECONNECT, problem);
         return;
     }

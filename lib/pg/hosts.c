@@ -135,6 +135,8 @@ static bool uri_has_another_at(const char *conninfo)
     return false;
 }
 
+static const char no_memory[] = "out of memory";
+
 static const char *split_hosts(struct evpq__hosts *hosts)
 {
     const char *names = evpq__hosts_option(hosts, "host");
@@ -147,7 +149,7 @@ static const char *split_hosts(struct evpq__hosts *hosts)
         return "the connection string has different numbers of hosts and of ports";
     hosts->list = evpq__alloc(count * sizeof(*hosts->list));
     if (!hosts->list)
-        return "out of memory";
+        return no_memory;
     hosts->count = count;
     for (size_t i = 0; i < hosts->count; i++) {
         struct evpq__host *h = &hosts->list[i];
@@ -155,7 +157,7 @@ static const char *split_hosts(struct evpq__hosts *hosts)
         h->hostaddr = copy_item(addresses, addresses[0] ? i : 0, false);
         h->port = copy_item(ports, i, true);
         if (!h->host || !h->hostaddr || !h->port)
-            return "out of memory";
+            return no_memory;
         const char *problem = host_problem(h);
         if (problem)
             return problem;
@@ -195,7 +197,7 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
     *hosts = (struct evpq__hosts){0};
     char *renamed;
     if (evpq__conninfo_rename(&renamed, conninfo) != EVPQ_OK)
-        return "out of memory";
+        return no_memory;
     hosts->options = read_options(renamed ? renamed : conninfo);
     if (renamed)
         evpq__conninfo_name_back(hosts->options);
@@ -206,12 +208,13 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
     const PQconninfoOption *user = find_option(hosts->options, "user");
     if (!user || !user->val)
         return "the service file of the connection settings has no such service, or errors";
+    const char *problem = NULL;
     static const char *const numbers[] = {"connect_timeout",  "keepalives",
                                           "keepalives_idle",  "keepalives_interval",
                                           "keepalives_count", "tcp_user_timeout"};
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         if (!is_number(evpq__hosts_option(hosts, numbers[i])))
-            return "a number in the connection string is not one";
+            problem = "a number in the connection string is not one";
     hosts->prefer_standby =
         strcmp(evpq__hosts_option(hosts, "target_session_attrs"), "prefer-standby") == 0;
     /* libpq's default is to look for Kerberos tickets on every connect. */
@@ -219,7 +222,9 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
     if (gss && gss->val && strcmp(gss->val, "prefer") == 0 && !getenv("PGGSSENCMODE") &&
         !(conninfo && strstr(conninfo, "gssencmode")))
         strcpy(gss->val, "");
-    const char *problem = split_hosts(hosts), *balance = balance_of(hosts);
+    const char *balance = balance_of(hosts);
+    if (!problem)
+        problem = split_hosts(hosts);
     hosts->load_balance = strcmp(balance, "random") == 0;
     if (!problem && !hosts->load_balance && balance[0] && strcmp(balance, "disable") != 0)
         problem = "load_balance_hosts is neither \"random\" nor \"disable\"";
@@ -229,6 +234,7 @@ const char *evpq__hosts_read(struct evpq__hosts *hosts, const char *conninfo)
         problem =
             "the connection string has an '@' too many: write %40 for one in a password, and "
             "%2F for a '/'";
+    hosts->wrong = problem && problem != no_memory;
     return problem;
 }
 

@@ -26,6 +26,7 @@ struct evpq__hosts {
     bool load_balance;   /* load_balance_hosts=random: the list is in random order, and the
                             addresses of a name are to be */
     unsigned short random[3];
+    bool wrong;       /* what was given, and not for want of memory: reading it again is no help */
     size_t preferred; /* the number of the one that was put before the others; 0: none was */
 };
 

@@ -94,7 +94,8 @@ void evpq__pool_set_timeout(const struct evpq__waiter *waiter, struct evpq_error
         evpq__error_set_report(
             err, EVPQ_ECONNECT, EVPQ_NOT_SENT,
             &(struct evpq__server_report){.message = message,
-                                          .sqlstate = evpq_error_sqlstate(&b->last_error)});
+                                          .sqlstate = evpq_error_sqlstate(&b->last_error),
+                                          .stays = evpq__error_stays(&b->last_error)});
         evpq__free(message);
     } else if (none) {
         evpq__error_set(err, EVPQ_ETIMEOUT, EVPQ_NOT_SENT,

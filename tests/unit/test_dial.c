@@ -264,6 +264,7 @@ static void a_pooler_has_one_sqlstate_for_all_that_it_refuses(void **state)
     (void)state;
     static const char password[] = "E\0\0\0\057SFATAL\0C08P01\0MSASL authentication failed\0";
     static const char database[] = "E\0\0\0\060SFATAL\0C08P01\0Mdatabase \"d\" does not exist\0";
+    static const char nowhere[] = "E\0\0\0\050SFATAL\0C08P01\0Mno such database: d\0";
     static const char full[] = "E\0\0\0\050SFATAL\0C08P01\0Mno more connections\0";
     raw_server();
     begin_dial("host=@here", 1000);
@@ -272,6 +273,7 @@ static void a_pooler_has_one_sqlstate_for_all_that_it_refuses(void **state)
     assert_string_equal(evpq_error_sqlstate(&got.error), "08P01");
     says("SASL authentication failed");
     assert_true(got.refused_for_good);
+    assert_false(evpq_error_retry_safe(&got.error));
     drop();
 
     raw_server();
@@ -282,11 +284,74 @@ static void a_pooler_has_one_sqlstate_for_all_that_it_refuses(void **state)
     drop();
 
     raw_server();
+    begin_dial("host=@here,@here", 1000);
+    say(nowhere, sizeof(nowhere));
+    assert_int_equal(ended, 1);
+    assert_true(got.refused_for_good);
+    assert_int_equal(server_accepted(), 1);
+    drop();
+
+    raw_server();
     begin_dial("host=@here", 1000);
     say(full, sizeof(full));
     assert_int_equal(ended, 1);
     assert_string_equal(evpq_error_sqlstate(&got.error), "08P01");
     assert_false(got.refused_for_good);
+    assert_true(evpq_error_retry_safe(&got.error));
+    drop();
+
+    raw_server();
+    begin_dial("host=@here,@here", 1000);
+    server_be_good();
+    say(full, sizeof(full));
+    assert_int_equal(ended, 1);
+    assert_int_equal(got.error.code, EVPQ_OK);
+    assert_int_equal(server_accepted(), 2);
+}
+
+static void what_is_wrong_with_the_settings_stays(void **state)
+{
+    (void)state;
+    static const char *const settings[] = {"host=a,b hostaddr=127.0.0.1",
+                                           "host=a load_balance_hosts=maybe",
+                                           "host=a connect_timeout=soon"};
+    for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
+        begin_dial(settings[i], 1000);
+        assert_int_equal(ended, 1);
+        assert_int_equal(got.error.code, EVPQ_ECONNECT);
+        assert_true(got.refused_for_good);
+        assert_false(evpq_error_retry_safe(&got.error));
+        drop();
+    }
+}
+
+/* Another host may ask for none. */
+static void a_password_that_nobody_has_stays_away(void **state)
+{
+    (void)state;
+    static const char wanted[] = "R\0\0\0\010\0\0\0\003";
+    raw_server();
+    begin_dial("host=@here", 1000);
+    say(wanted, sizeof(wanted) - 1);
+    assert_int_equal(ended, 1);
+    says("no password supplied");
+    assert_true(got.refused_for_good);
+    assert_false(evpq_error_retry_safe(&got.error));
+    drop();
+
+    raw_server();
+    begin_dial("host=@here,@nobody", 1000);
+    say(wanted, sizeof(wanted) - 1);
+    assert_int_equal(ended, 1);
+    says("no password supplied");
+    assert_false(got.refused_for_good);
+    drop();
+
+    raw_server();
+    begin_dial("host=@here,@here", 1000);
+    server_be_good();
+    say(wanted, sizeof(wanted) - 1);
+    assert_int_equal(got.error.code, EVPQ_OK);
 }
 
 /* A session of the process 1, whose set-up is answered by this one. */
@@ -563,6 +628,8 @@ int main(void)
         test(many_reasons_are_not_kept_for_ever),
         test(a_refusal_that_is_about_us_ends_the_dial),
         test(a_pooler_has_one_sqlstate_for_all_that_it_refuses),
+        test(what_is_wrong_with_the_settings_stays),
+        test(a_password_that_nobody_has_stays_away),
         test(another_process_than_that_of_the_handshake_is_a_pooler),
         test(a_server_that_starts_up_is_not_the_last_word),
         test(silence_costs_a_host_its_share_of_the_time),
