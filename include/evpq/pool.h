@@ -57,6 +57,12 @@
  * replaces its connections when the server turns out to be read-only (SQLSTATE
  * 25006, in_hot_standby).
  *
+ * From a server that dies to the next host of the conninfo it is a moment; from
+ * one that freezes, or is cut off, and closes nothing, it is a sum: the deadlines
+ * of what runs there, twice cancel_timeout_ms for the connections, and what the
+ * frozen host has of connect_timeout_ms, for it is tried first. Small ones make
+ * that short, as connect_timeout=1 in the conninfo does for each host.
+ *
  * Poolers and TLS
  * ---------------
  *

@@ -50,7 +50,8 @@ typedef struct evpq_trace {
     int64_t took_us;      /**< since the operation, dial or lease began */
     uint64_t operation;   /**< its number in this pool, from 1 */
     uint64_t connection;  /**< its number in this pool, from 1 */
-    int backend_pid;      /**< the server process of the connection, as pg_stat_activity.pid */
+    int backend_pid;      /**< the server process of the connection, as pg_stat_activity.pid;
+                               behind a pooler a number of the pooler's, also below 0 */
     evpq_code code;       /**< how it ended */
     evpq_fate fate;       /**< what became of the statement; 0 when there was none or no error */
     const char *sqlstate; /**< of the server, or "" */
