@@ -18,8 +18,6 @@
 #include "base/mem.h"
 #include "pg/conninfo.h"
 
-static void settle_doubt(struct evpq__slot *slot);
-
 static void slot_on_dialed(void *owner, struct evpq__dialed *dialed);
 static void slot_on_clean(void *owner);
 static void slot_on_lost(void *owner);
@@ -206,7 +204,7 @@ static void slot_on_dialed(void *owner, struct evpq__dialed *dialed)
         evpq__upkeep_dial_succeeded(pool);
         evpq__upkeep_host_found(pool, slot->first_host, dialed->host);
         slot->host = dialed->host;
-        settle_doubt(slot);
+        evpq__pool_settle_doubt(slot);
         pool->read_write = dialed->read_write;
         evpq__pool_trace_slot(slot, EVPQ_TRACE_DIALED, slot->dialed_us, NULL);
         evpq__pool_warn(slot, dialed->notices);
@@ -321,82 +319,6 @@ int evpq_pool_expire(evpq_pool *pool)
     evpq__pool_expire(pool, false, "asked for");
     evpq__loop_post(pool->loop, EVPQ__SOON, &pool->settle);
     return EVPQ_OK;
-}
-
-/* At most once a second: a program that only ever meets refusals must not redial for each. */
-static void server_takes_no_writes(struct evpq__slot *slot)
-{
-    enum { PAUSE_US = 1000000 };
-    struct evpq_pool *pool = slot->pool;
-    int64_t now = evpq__loop_now(pool->loop);
-    if (slot->generation != pool->generation || now - pool->drifted_us < PAUSE_US)
-        return;
-    pool->drifted_us = now;
-    evpq__pool_expire(pool, true, "server takes no writes");
-}
-
-/* It may be this session only, which is not handed out again. The next dial tells. */
-static void session_takes_no_writes(struct evpq__slot *slot)
-{
-    struct evpq_pool *pool = slot->pool;
-    if (slot->generation != pool->generation)
-        return;
-    pool->doubted_host = slot->host;
-    pool->doubted_us = evpq__loop_now(pool->loop);
-}
-
-static void refused_write(struct evpq__slot *slot, bool leased)
-{
-    if (!slot->pool->read_write)
-        return;
-    /* In a lease it may be the user's own transaction: the server's word counts. */
-    if (evpq__conn_in_standby(slot->conn) || (!leased && !evpq__conn_read_only(slot->conn)))
-        server_takes_no_writes(slot);
-    else if (!leased)
-        session_takes_no_writes(slot);
-}
-
-void evpq__pool_statement_failed(struct evpq__slot *slot, bool leased,
-                                 const struct evpq__request *request, struct evpq_error *error)
-{
-    const char *sqlstate = evpq_error_sqlstate(error);
-    if (strcmp(sqlstate, "25006") == 0) /* read_only_sql_transaction */
-        refused_write(slot, leased);
-    if (request->stale && strcmp(sqlstate, "26000") == 0) /* invalid_sql_statement_name */
-        evpq__error_passes(error,
-                           "what evpq had prepared on the server was dropped: the "
-                           "statement, or its transaction, may be run again");
-    if (request->stale && strcmp(sqlstate, "0A000") == 0) /* feature_not_supported */
-        evpq__error_passes(error,
-                           "a table was altered after evpq had prepared the statement: it, "
-                           "or its transaction, may be run again");
-}
-
-/*
- * A dial that began after a session took no writes has passed over that session's
- * host: so no session of it takes any, and most have not been asked yet.
- */
-static void settle_doubt(struct evpq__slot *slot)
-{
-    struct evpq_pool *pool = slot->pool;
-    int64_t began_us = slot->dialed_us;
-    if (!pool->doubted_us || began_us < pool->doubted_us)
-        return;
-    pool->doubted_us = 0;
-    if (slot->host == pool->doubted_host)
-        return;
-    uint32_t before = pool->generation;
-    server_takes_no_writes(slot);
-    if (pool->generation == before)
-        return;
-    slot->generation = pool->generation;
-    struct evpq__list *dialing = &pool->slots[EVPQ__SLOT_DIALING];
-    for (struct evpq__node *node = evpq__list_first(dialing); node;
-         node = evpq__list_next(dialing, node)) {
-        struct evpq__slot *other = evpq__container_of(node, struct evpq__slot, node);
-        if (other->dialed_us >= began_us)
-            other->generation = pool->generation;
-    }
 }
 
 /* Waiters */
@@ -526,12 +448,7 @@ static bool fit(struct evpq__slot *slot, int64_t now)
         evpq__pool_retire(slot, &pool->stats.closed_broken, "broken");
         return false;
     }
-    if (pool->read_write &&
-        (evpq__conn_in_standby(slot->conn) || evpq__conn_read_only(slot->conn))) {
-        if (evpq__conn_in_standby(slot->conn))
-            server_takes_no_writes(slot);
-        else
-            session_takes_no_writes(slot);
+    if (evpq__pool_takes_no_writes(slot)) {
         evpq__pool_retire(slot, &pool->stats.closed_expired, "takes no writes");
         return false;
     }

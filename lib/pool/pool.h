@@ -217,6 +217,10 @@ void evpq__pool_expire(struct evpq_pool *pool, bool useless, const char *why);
  * know. */
 void evpq__pool_statement_failed(struct evpq__slot *slot, bool leased,
                                  const struct evpq__request *request, struct evpq_error *error);
+/* Of a pool for writing, and says that it takes none: then the others are looked at, too. */
+bool evpq__pool_takes_no_writes(struct evpq__slot *slot);
+/* This slot has been dialed: that may settle whether the host of another takes writes. */
+void evpq__pool_settle_doubt(struct evpq__slot *slot);
 
 /* The memory of a pool outlives its close while somebody keeps it (a pager). */
 void evpq__pool_ref(struct evpq_pool *pool);
