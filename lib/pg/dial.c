@@ -228,6 +228,13 @@ static void add_reason(struct evpq__dial *dial, const char *reason)
     dial->reasons = all;
 }
 
+/* A setting that only libpq reads, and has refused before it spoke to anybody: "invalid sslmode
+ * value". In other languages than English it is tried again. */
+static bool is_wrong_setting(const char *message)
+{
+    return strncmp(message, "invalid ", strlen("invalid ")) == 0;
+}
+
 static void add_libpq_reason(struct evpq__dial *dial)
 {
     char tidy[512];
@@ -235,6 +242,7 @@ static void add_libpq_reason(struct evpq__dial *dial)
     const char *problem = dial->sqlstate[0] ? NULL : evpq__verify_problem(dial->handshake);
     dial->dialed.refused_for_good = evpq__pq_refused_for_good(dial->sqlstate) ||
                                     PQconnectionNeedsPassword(dial->pg) ||
+                                    (!dial->sqlstate[0] && is_wrong_setting(tidy)) ||
                                     (is_of_pooler(dial->sqlstate) && pooler_refused_for_good(tidy));
     char *both = problem && tidy[0] ? evpq__format("%s: %s", tidy, problem) : NULL;
     add_reason(dial, both ? both : tidy[0] ? tidy : "libpq gave no reason");

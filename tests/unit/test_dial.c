@@ -314,7 +314,9 @@ static void what_is_wrong_with_the_settings_stays(void **state)
     (void)state;
     static const char *const settings[] = {"host=a,b hostaddr=127.0.0.1",
                                            "host=a load_balance_hosts=maybe",
-                                           "host=a connect_timeout=soon"};
+                                           "host=a connect_timeout=soon",
+                                           "host=127.0.0.1 ssl_min_protocol_version=TLSv9",
+                                           "host=127.0.0.1 target_session_attrs=maybe"};
     for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
         begin_dial(settings[i], 1000);
         assert_int_equal(ended, 1);
