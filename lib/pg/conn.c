@@ -230,8 +230,7 @@ static bool is_stale(struct evpq__conn *conn, const struct evpq__request *head,
 /* A failure that the server has not told. */
 static bool is_libpqs(const PGresult *result)
 {
-    return PQresultStatus(result) == PGRES_FATAL_ERROR &&
-           !PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    return PQresultStatus(result) == PGRES_FATAL_ERROR && !evpq__pq_severity(result);
 }
 
 /*
@@ -248,7 +247,7 @@ static bool says_no_memory(const PGresult *result)
 static void keep_failure(struct evpq__conn *conn, const PGresult *result)
 {
     struct evpq__request *head = evpq__segment_now(conn);
-    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *severity = evpq__pq_severity(result);
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     evpq_code code = EVPQ_EDISCONNECTED;
     evpq_fate fate = EVPQ_UNKNOWN;

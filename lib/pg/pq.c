@@ -74,6 +74,12 @@ static bool reports_on(const PGconn *conn, const char *name)
     return value && strcmp(value, "on") == 0;
 }
 
+const char *evpq__pq_severity(const PGresult *error)
+{
+    const char *severity = PQresultErrorField(error, PG_DIAG_SEVERITY_NONLOCALIZED);
+    return severity ? severity : PQresultErrorField(error, PG_DIAG_SEVERITY);
+}
+
 bool evpq__pq_in_standby(const PGconn *conn)
 {
     return reports_on(conn, "in_hot_standby");

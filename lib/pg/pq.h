@@ -56,6 +56,10 @@ bool evpq__pq_session_pinned(const PGconn *conn);
 bool evpq__pq_in_standby(const PGconn *conn);
 bool evpq__pq_read_only(const PGconn *conn);
 
+/* "ERROR", "FATAL" or "PANIC" in any language; NULL: libpq's own error. A pooler has it only as
+ * what servers since 9.6 translate. */
+const char *evpq__pq_severity(const PGresult *error);
+
 /*
  * Adds to `received`, or sets it: bytes that the kernel has received for this
  * connection. Exact over TCP on Linux; else what waits to be read is added, less

@@ -164,7 +164,7 @@ void evpq__result_error(struct evpq_error *err, evpq_code code, evpq_fate fate, 
                            &(struct evpq__server_report){
                                .message = message ? message : own,
                                .sqlstate = PQresultErrorField(pg, PG_DIAG_SQLSTATE),
-                               .severity = PQresultErrorField(pg, PG_DIAG_SEVERITY_NONLOCALIZED),
+                               .severity = evpq__pq_severity(pg),
                                .detail = PQresultErrorField(pg, PG_DIAG_MESSAGE_DETAIL),
                                .hint = PQresultErrorField(pg, PG_DIAG_MESSAGE_HINT),
                                .constraint = PQresultErrorField(pg, PG_DIAG_CONSTRAINT_NAME),
@@ -219,7 +219,7 @@ void evpq__notices_receive(void *arg, const PGresult *notice)
     if (!notices)
         return;
     const char *sqlstate = PQresultErrorField(notice, PG_DIAG_SQLSTATE); /* NULL: libpq's own */
-    if (any_of(PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED), severities) ||
+    if (any_of(evpq__pq_severity(notice), severities) ||
         any_of(sqlstate, states) ||
         (!sqlstate && lost_its_place(PQresultErrorField(notice, PG_DIAG_MESSAGE_PRIMARY))))
         notices->fatal = true;

@@ -60,7 +60,9 @@ ExecStatusType PQresultStatus(const PGresult *result)
 char *PQresultErrorField(const PGresult *result, int field)
 {
     switch (field) {
-    case PG_DIAG_SEVERITY_NONLOCALIZED:
+    case PG_DIAG_SEVERITY_NONLOCALIZED: /* not of PgBouncer's errors, which all have this SQLSTATE */
+        return result->sqlstate && strcmp(result->sqlstate, "08P01") == 0 ? NULL : result->severity;
+    case PG_DIAG_SEVERITY:
         return result->severity;
     case PG_DIAG_SQLSTATE:
         return result->sqlstate;

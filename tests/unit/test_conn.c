@@ -105,6 +105,18 @@ static void an_answer_that_is_no_protocol_is_a_lost_connection(void **state)
     assert_int_equal(losses, 1);
 }
 
+static void what_a_pooler_refuses_is_not_libpqs(void **state)
+{
+    (void)state;
+    conn_run(&a);
+    fake_says_error(pg, "FATAL", "08P01", "query_wait_timeout");
+    fake_loses(pg, true, "server closed the connection unexpectedly\n");
+    fake_settle();
+    assert_int_equal(a.code, EVPQ_EDISCONNECTED);
+    assert_int_equal(a.fate, EVPQ_UNKNOWN);
+    assert_string_equal(a.sqlstate, "08P01");
+}
+
 static void a_result_without_memory_for_it_is_no_memory(void **state)
 {
     (void)state;
@@ -467,6 +479,7 @@ int main(void)
         conn_test(a_sync_without_a_result_is_an_error),
         conn_test(libpq_without_memory_is_no_memory),
         conn_test(an_answer_that_is_no_protocol_is_a_lost_connection),
+        conn_test(what_a_pooler_refuses_is_not_libpqs),
         conn_test(a_result_without_memory_for_it_is_no_memory),
         conn_test(a_second_result_of_one_statement_closes),
         conn_test(copy_closes),
