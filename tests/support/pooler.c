@@ -37,6 +37,7 @@ static const struct exception {
     {POOLER_SESSION, "operators_that_are_not_found_are_refused", takes_no_options},
     {POOLER_SESSION, "every_type_of_the_server_makes_exact_boundaries", takes_no_options},
     {POOLER_TRANSACTION, "prepared", none_prepared},
+    {POOLER_TRANSACTION, "batch_lost", none_prepared},
     {POOLER_TRANSACTION, "what_the_server_has_forgotten_runs_again", none_prepared},
     {POOLER_TRANSACTION, "what_is_evicted_goes_by_PQsendClosePrepared_since_17", none_prepared},
     {POOLER_TRANSACTION, "what_is_evicted_goes_by_DEALLOCATE_before_17", none_prepared},
