@@ -258,9 +258,11 @@ EVPQ_API const char *evpq_pool_options_problem(const evpq_pool_options *options)
  * load_balance_hosts=random, in any, each with its share of connect_timeout_ms. (Before libpq 16
  * that option may stand in the conninfo and in the environment, not in the service file.) The host
  * that was found to be there, and to be what target_session_attrs asks for, is the first of the
- * next dials for a minute, or until it fails; then the order counts again. gssencmode is `disable`
- * and keepalives are 30/10/3 s unless set, tcp_user_timeout is 30 s unless it or one of
- * keepalives_* is set; sessions use UTF8, DateStyle ISO and extra_float_digits 1.
+ * next dials for a minute, or until it fails; then the order counts again. A server that is there
+ * and says no (a wrong password, too many connections) ends the dial, as it ends libpq's; one that
+ * starts up, or a pooler that is full, is passed over. gssencmode is `disable` and keepalives are
+ * 30/10/3 s unless set, tcp_user_timeout is 30 s unless it or one of keepalives_* is set; sessions
+ * use UTF8, DateStyle ISO and extra_float_digits 1.
  *
  * @param[out] out      the pool; yours until evpq_pool_close()
  * @param      loop     the loop everything runs on; must outlive the pool
