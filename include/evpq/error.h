@@ -80,8 +80,8 @@ EVPQ_API evpq_fate evpq_error_fate(const evpq_error *err);
 /**
  * True when running it again cannot do it twice, and may succeed: it was not sent, or it was rolled
  * back for a passing reason (a timeout or cancel of evpq's; SQLSTATE 40001, 40P01, 55P03 or class
- * 53; 26000 or 0A000 of a statement that evpq had prepared, see pool.h). False for what stays as it
- * is: a wrong call, a closed pool, a wrong password or none, a database that is not there, a
+ * 53; 26000, 42P05 or 0A000 of a statement that evpq prepares, see pool.h). False for what stays
+ * as it is: a wrong call, a closed pool, a wrong password or none, a database that is not there, a
  * connection string that contradicts itself. Inside a transaction it is the whole transaction that
  * has to be run again. Of a procedure that commits by itself nobody can tell.
  */

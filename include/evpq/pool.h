@@ -35,7 +35,9 @@
  * lost (DISCARD ALL, DEALLOCATE), or that does not fit the tables any more, is
  * run again without, unseen; in a transaction, which has failed with it, that is
  * the error, SQLSTATE 26000 or 0A000 with a hint: evpq_error_retry_safe(), as after
- * 40001, for the whole transaction. Then it is not prepared any more.
+ * 40001, for the whole transaction. Then it is not prepared any more. With
+ * one that is lost all are taken for lost: the next run may end in the same way, with
+ * 42P05, for one that the server has kept.
  *
  * Trouble
  * -------

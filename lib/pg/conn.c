@@ -214,7 +214,8 @@ static bool is_stale(struct evpq__conn *conn, const struct evpq__request *head,
         return true;
     }
     if (named && strcmp(sqlstate, "42P05") == 0) { /* duplicate_prepared_statement */
-        evpq__cache_drop(cache, head->prepared, false);
+        /* Its name says what it is: one that was taken for lost with others. */
+        evpq__cache_ready(head->prepared);
         evpq__cache_strayed(cache);
         return true;
     }

@@ -62,6 +62,10 @@ void evpq__pool_statement_failed(struct evpq__slot *slot, bool leased,
         evpq__error_passes(error,
                            "what evpq had prepared on the server was dropped: the "
                            "statement, or its transaction, may be run again");
+    if (request->stale && strcmp(sqlstate, "42P05") == 0) /* duplicate_prepared_statement */
+        evpq__error_passes(error,
+                           "the server had kept what evpq was to prepare: the statement, or "
+                           "its transaction, may be run again");
     if (request->stale && strcmp(sqlstate, "0A000") == 0) /* feature_not_supported */
         evpq__error_passes(error,
                            "a table was altered after evpq had prepared the statement: it, "

@@ -215,6 +215,41 @@ static void in_a_transaction_the_loss_is_told(void **state)
     live_close(&live);
 }
 
+/* What was prepared behind the loss, and taken for lost with the others, does not fail for good. */
+static void what_was_taken_for_lost_passes(void **state)
+{
+    (void)state;
+    static const char *const sqlstates[] = {"26000", "42P05", ""};
+    struct live live;
+    struct outcome lease, o;
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1, .statement_cache = 256));
+    live_int8(&live, EVPQ_QUERY("SELECT 1::int8", .prepare = EVPQ_ON));
+    run(&live, "DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$");
+    live_acquire(&live, &lease);
+    for (int again = 0; again < 3; again++) {
+        struct told told = {.outcome.code = EVPQ_OK};
+        live_lease_query(&live, &o, lease.lease, EVPQ_QUERY("BEGIN", .prepare = EVPQ_OFF));
+        outcome_clear(&o);
+        for (int i = 2; i >= 1 && told.outcome.code == EVPQ_OK; i--) {
+            const char *sql = i == 2 ? "SELECT 2::int8" : "SELECT 1::int8";
+            outcome_clear(&told.outcome);
+            told = (struct told){0};
+            assert_int_equal(evpq_lease_query(NULL, lease.lease,
+                                              EVPQ_QUERY(sql, .prepare = EVPQ_ON), on_told, &told),
+                             EVPQ_OK);
+            live_wait(&live, &told.outcome);
+        }
+        assert_string_equal(told.outcome.sqlstate, sqlstates[again]);
+        assert_true(again == 2 ? told.outcome.code == EVPQ_OK : told.outcome.retry_safe);
+        assert_true(again == 2 || strstr(told.hint, "may be run again"));
+        outcome_clear(&told.outcome);
+        live_lease_query(&live, &o, lease.lease, EVPQ_QUERY("ROLLBACK", .prepare = EVPQ_OFF));
+        outcome_clear(&o);
+    }
+    evpq_lease_release(lease.lease);
+    live_close(&live);
+}
+
 static void errors_come_through_as_they_are(void **state)
 {
     (void)state;
@@ -289,6 +324,7 @@ int main(void)
         cmocka_unit_test(a_changed_table_is_not_seen),
         cmocka_unit_test(what_is_lost_is_not_seen),
         cmocka_unit_test(in_a_transaction_the_loss_is_told),
+        cmocka_unit_test(what_was_taken_for_lost_passes),
         cmocka_unit_test(what_is_lost_in_a_transaction_passes),
         cmocka_unit_test(errors_come_through_as_they_are),
         cmocka_unit_test(what_cannot_be_in_a_transaction_can_be_prepared),

@@ -291,6 +291,26 @@ static void in_a_transaction_it_is_the_transactions_error(void **state)
     run_ok(&a);
 }
 
+/* With one that is lost all are taken for lost: of those that were not the server says so. */
+static void what_was_taken_for_lost_is_used_again(void **state)
+{
+    (void)state;
+    prepare(&a);
+    fake_pg_forget_prepared(pg);
+    prepare(&b);
+    fake_pg_transaction(pg, PQTRANS_INTRANS);
+    run(&a);
+    assert_string_equal(a.sqlstate, "26000");
+    fake_pg_transaction(pg, PQTRANS_INTRANS); /* the next one */
+    run(&b);
+    assert_string_equal(b.sqlstate, "42P05");
+    assert_int_equal(b.fate, EVPQ_ROLLED_BACK);
+    fake_pg_transaction(pg, PQTRANS_IDLE);
+    run_ok(&b);
+    assert_true(fake_pg_executed_prepared(pg));
+    assert_int_equal(fake_pg_prepared(pg), 1);
+}
+
 static void discard_all_is_noticed(void **state)
 {
     static const char *const tags[] = {"DISCARD ALL", "DEALLOCATE ALL"};
@@ -489,6 +509,7 @@ int main(void)
         kept(another_unsupported_feature_is_the_statements_error),
         kept(the_users_own_missing_statement_is_the_statements_error),
         kept(in_a_transaction_it_is_the_transactions_error),
+        kept(what_was_taken_for_lost_is_used_again),
         kept(discard_all_is_noticed),
         kept(an_abandoned_one_is_known_by_what_the_server_said),
         kept(one_that_is_abandoned_is_not_run_again),
