@@ -145,7 +145,8 @@ void evpq__error_copy(struct evpq_error *to, const struct evpq_error *from)
 
 void evpq__error_of_statement(struct evpq_error *err, uint32_t statement)
 {
-    if (err->details)
+    /* A connection is lost for none of them, though it may have been when that one ran. */
+    if (err->details && err->code != EVPQ_EDISCONNECTED)
         err->details->statement = statement + 1;
 }
 

@@ -313,8 +313,12 @@ static void a_lost_connection_is_unknown_for_what_was_sent(void **state)
     fake_settle();
     told(1, EVPQ_EDISCONNECTED, EVPQ_UNKNOWN);
     told(2, EVPQ_EDISCONNECTED, EVPQ_UNKNOWN);
+    assert_int_equal(b.blamed[2], EVPQ_NO_STATEMENT);
+    assert_int_equal(b.failed, EVPQ_NO_STATEMENT);
     run(EVPQ_BATCH_TRANSACTION, "A", "DIE", "C");
     all_told(EVPQ_EDISCONNECTED, EVPQ_UNKNOWN);
+    assert_int_equal(b.blamed[1], EVPQ_NO_STATEMENT);
+    assert_int_equal(b.failed, EVPQ_NO_STATEMENT);
 }
 
 static void what_was_not_sent_runs_elsewhere(void **state)
