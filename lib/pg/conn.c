@@ -267,10 +267,11 @@ static void keep_failure(struct evpq__conn *conn, const PGresult *result)
         message = "the server stopped the statement at the statement_timeout that evpq gave it";
     } else if (canceled && head->exposed && !head->abandoned) {
         head->victim = true;
-    } else if (sqlstate && strcmp(sqlstate, "25001") == 0 && head->limit_ms) {
+    } else if (sqlstate && strcmp(sqlstate, "25001") == 0 && head->limit_ms && !head->joined &&
+               conn->transaction == PQTRANS_IDLE) { /* in one of the user's it is as it says */
         message =
             "this statement cannot run with a statement_timeout of evpq's, which makes it part "
-            "of a transaction: set its server_timeout to EVPQ_OFF";
+            "of a transaction: set its server_timeout, or that of its batch, to EVPQ_OFF";
     }
     if (sqlstate && head->prepared && conn->failure.code == EVPQ_OK)
         head->stale = is_stale(conn, head, result, sqlstate);

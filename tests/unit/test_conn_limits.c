@@ -167,6 +167,19 @@ static void a_refusal_to_run_in_a_transaction_says_how(void **state)
     }
 }
 
+static void a_refusal_in_a_transaction_of_the_user_stays_as_it_is(void **state)
+{
+    (void)state;
+    fake_pg_transaction(pg, PQTRANS_INTRANS);
+    limit_ms(&a, 500);
+    conn_run(&a);
+    fake_says_error(pg, "ERROR", "25001", "VACUUM cannot run inside a transaction block");
+    fake_says_sync(pg, PQTRANS_INERROR);
+    fake_settle();
+    assert_string_equal(a.message, "VACUUM cannot run inside a transaction block");
+    fake_pg_transaction(pg, PQTRANS_IDLE);
+}
+
 /* ---- bytes ---- */
 
 static void a_complete_result_over_the_limit_is_too_large(void **state)
@@ -642,6 +655,7 @@ int main(void)
         conn_test(a_stop_by_the_timeout_is_rolled_back),
         conn_test(a_stop_before_its_time_is_somebody_elses),
         conn_test(a_refusal_to_run_in_a_transaction_says_how),
+        conn_test(a_refusal_in_a_transaction_of_the_user_stays_as_it_is),
         conn_test(a_complete_result_over_the_limit_is_too_large),
         conn_test(cancel_and_close_does_both),
         conn_test(close_only_sends_nothing),
