@@ -30,7 +30,10 @@ static void on_done(const evpq_error *err, void *user)
 {
     (void)user;
     if (err) {
-        fprintf(stderr, "batch: nothing was changed: %s\n", evpq_error_message(err));
+        fprintf(stderr, "batch: %s: %s\n",
+                evpq_error_fate(err) == EVPQ_UNKNOWN ? "it may have happened"
+                                                     : "nothing was changed",
+                evpq_error_message(err));
         status = 1;
     }
     evpq_pool_close(pool, EVPQ_CLOSE_FINISH, 0, NULL, NULL);

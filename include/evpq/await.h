@@ -15,7 +15,7 @@
  *     {
  *         evpq_result *result;
  *         if (evpq_await_query(self, pool, EVPQ_QUERY("SELECT ..."), &result) != EVPQ_OK)
- *             return; // evpq_await_error(self) says why
+ *             return; // evpq_await_error(self), where it has begun, says why
  *         ...
  *     }
  *
@@ -136,7 +136,10 @@ EVPQ_API EVPQ_MUST_CHECK int evpq_await_report_overruns(void);
  * returns, or the code of its error; evpq_await_error() has the rest of it.
  */
 
-/** The error of the last wait, valid until the next; NULL when it succeeded or could not start. */
+/** The error of the last wait, valid until the next; NULL when it succeeded or could not start:
+ * then evpq_code_text() of what it returned is all there is. Of a coroutine whose deadline has
+ * passed, or that was closed, it is that of the operation, which was cancelled: EVPQ_ECANCELED,
+ * with its fate. */
 EVPQ_API const evpq_error *evpq_await_error(const evpq_coroutine *self);
 
 /** evpq_pool_query(). *result is valid until self waits again; evpq_result_keep() keeps it. */

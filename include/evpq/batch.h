@@ -17,6 +17,18 @@
  *                                .timeout_ms = 500),
  *                     on_result, on_done, user);
  *
+ * Where their number is known at run time only, they stand in arrays, for an
+ * EVPQ_QUERY() of a loop is gone with its turn:
+ *
+ *     for (size_t i = 0; i < count; i++) {
+ *         values[i] = evpq_int8(ids[i]);
+ *         queries[i] = *EVPQ_QUERY(sql, .params = &values[i], .params_count = 1);
+ *         pointers[i] = &queries[i];
+ *     }
+ *     evpq_pool_batch(NULL, pool,
+ *                     EVPQ_BATCH(EVPQ_BATCH_EACH, .queries = pointers, .queries_count = count),
+ *                     on_result, on_done, user);
+ *
  * on_result runs once for each statement, in their order, with its result or
  * with why there is none; on_done runs once, last. What a result says is final:
  * those of a transaction come when it is committed, deferred constraints
@@ -40,8 +52,8 @@
  * pipeline_depth says; in a lease it takes its turn among the statements of the
  * lease.
  *
- * Refused are COPY, and statements that begin or end a transaction or a part of
- * one (BEGIN, COMMIT, SAVEPOINT): use a lease. SET TRANSACTION works, as the
+ * Refused are COPY, PREPARE, and statements that begin or end a transaction or a
+ * part of one (BEGIN, COMMIT, SAVEPOINT): use a lease. SET TRANSACTION works, as the
  * first statement of a transaction. In a lease with an open transaction only EVPQ_BATCH_EACH is
  * possible, and each is a part of it.
  *
@@ -87,7 +99,8 @@ typedef struct evpq_batch {
     evpq_switch server_timeout;
     /** Of the results of a transaction, all together, as they come; else of each result. As in
      * evpq_query. A transaction whose results are larger may have been committed: EVPQ_ETOOLARGE,
-     * *unknown*, for all of it. */
+     * *unknown*, for all of it. On their own, what had been sent behind one that is larger goes
+     * with its connection: EVPQ_EDISCONNECTED, *unknown*. */
     size_t max_result_bytes;
 } evpq_batch;
 

@@ -226,7 +226,7 @@ typedef struct evpq_pool_stats {
     uint64_t canceled;        /**< operations that ended with EVPQ_ECANCELED */
     uint64_t overloaded;      /**< operations refused with EVPQ_EOVERLOADED */
     uint64_t shed;            /**< operations that ended with it: shed_target_ms */
-    uint64_t reruns;          /**< statements that had no effect and were run again, unseen */
+    uint64_t reruns;          /**< statements without effect that went back to the queue, unseen */
     uint64_t cancels;         /**< cancel requests sent to the server */
     uint64_t leases_overdue;  /**< leases that were held longer than lease_overdue_ms */
     uint64_t expired;         /**< times that all connections were to be replaced */

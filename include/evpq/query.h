@@ -69,6 +69,10 @@ typedef struct evpq_query {
 /**
  * A query in place: EVPQ_QUERY("SELECT 1"), or with fields behind the statement:
  * EVPQ_QUERY("SELECT $1::int8", EVPQ_PARAMS(evpq_int8(1)), .timeout_ms = 250). C only.
+ *
+ * It lives, with its parameters, as long as the block it stands in, as every compound literal. The
+ * branch of an `if` and the body of a loop are blocks, with braces or without: keep a copy,
+ * `query = *EVPQ_QUERY(...)`, and the values in an array of your own, as batch.h does.
  */
 #define EVPQ_QUERY(...) (&(const evpq_query){.size = sizeof(evpq_query), .sql = __VA_ARGS__})
 

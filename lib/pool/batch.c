@@ -475,7 +475,7 @@ const char *evpq_batch_problem(const evpq_batch *batch, uint32_t *statement)
     for (uint32_t i = 0; !problem && i < complete.queries_count; i++) {
         problem = statement_problem(complete.queries[i]);
         if (!problem && needs_own(complete.queries[i]))
-            problem = "COPY, or a statement that begins or ends a transaction";
+            problem = "COPY, PREPARE, or a statement that begins or ends a transaction";
         if (problem)
             wrong = i;
     }

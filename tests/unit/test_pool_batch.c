@@ -412,6 +412,8 @@ static void a_problem_names_its_statement(void **state)
                     EVPQ_QUERIES(EVPQ_QUERY("A"), EVPQ_QUERY("B"), EVPQ_QUERY("COMMIT"),
                                  EVPQ_QUERY("D", .tag = "x"))),
          "ends a transaction", 2},
+        {EVPQ_BATCH(EVPQ_BATCH_EACH, EVPQ_QUERIES(EVPQ_QUERY("PREPARE a AS TABLE b"))), "PREPARE",
+         0},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint32_t statement = 77;
