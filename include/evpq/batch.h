@@ -95,7 +95,8 @@ typedef struct evpq_batch {
     uint32_t timeout_ms;
     /** What errors and traces call it, as in evpq_query. */
     const char *tag;
-    /** As in evpq_query, for each statement. */
+    /** As in evpq_query, for each statement: the server gives each what was left when they were
+     * sent. Of many that are long only together the deadline tells, not the server. */
     evpq_switch server_timeout;
     /** Of the results of a transaction, all together, as they come; else of each result. As in
      * evpq_query. A transaction whose results are larger may have been committed: EVPQ_ETOOLARGE,

@@ -107,8 +107,9 @@ EVPQ_API uint32_t evpq_error_position(const evpq_error *err);
 /** Of no statement of a batch. */
 #define EVPQ_NO_STATEMENT UINT32_MAX
 
-/** Which statement of its batch has failed, from 0; EVPQ_NO_STATEMENT when it was none of them: a
- * timeout, a lost connection, the COMMIT. */
+/** Which statement of its batch has failed, from 0; also that which the server has stopped
+ * (server_timeout). EVPQ_NO_STATEMENT when it was none of them: the deadline of the batch, a lost
+ * connection, the COMMIT. */
 EVPQ_API uint32_t evpq_error_statement(const evpq_error *err);
 
 EVPQ_END_DECLS
