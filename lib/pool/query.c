@@ -76,7 +76,7 @@ static void *block_new(struct evpq__spares *spares, size_t size, size_t head, si
 
 static void block_free(struct evpq__spares *spares, void *block, size_t room)
 {
-    if (room > SPARE_BYTES || spares->count >= SPARE_MAX) {
+    if (room > SPARE_BYTES || spares->count + 1 > SPARE_MAX) {
         evpq__free(block);
         return;
     }
