@@ -16,7 +16,9 @@
  * on_chunk gets some rows, again and again, in their order. on_done runs once,
  * last, and tells the two ends apart: a result means *complete*, every row has
  * been handed over and the statement is committed; an error means *rows so far,
- * then failed*, and nothing of what came before may be taken for the whole.
+ * then failed*, and nothing of what came before may be taken for the whole. Behind
+ * PgBouncer (seen with 1.18), the last row of a stream that has failed may be wrong:
+ * when the server ends in the middle of a row, the pooler fills it up with its error.
  *
  * Who cannot take more pauses the stream. Nothing is read from its socket then,
  * so the server stops when the buffers between are full; what has come already

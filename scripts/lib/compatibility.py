@@ -27,8 +27,9 @@ or Debian 13 (libpq 17, PgBouncer 1.24). libpq 18 is loaded in place of the libp
 Skipped are cases that the run has no use for: other versions of libpq, and through PgBouncer what
 `tests/support/pooler.c` lists. The fault tests make servers of the Debian's own PostgreSQL: 15 or 17.
 
-PgBouncer 1.18 has been seen to end at a cancel request, with "server_proto: server in bad state"; then the tests that
-follow fail. 1.24 has not.
+PgBouncer tells a client whose server has ended in the middle of a row by an error in the middle of that row: a stream
+that fails then may have a wrong last row. PgBouncer 1.18 has been seen to end at a cancel request, with "server_proto:
+server in bad state"; then the tests that follow fail. 1.24 has not.
 
 | PostgreSQL | libpq | what ran | passed | failed | skipped |
 |---:|---:|---|---:|---:|---:|"""

@@ -14,6 +14,7 @@ static char keeps_setting[] = "PgBouncer gives a setting of the session to the n
 static char takes_no_options[] = "PgBouncer takes no options= from a client";
 static char none_prepared[] = "the next transaction may be on another connection of the server";
 static char keeps_temporary[] = "a temporary table stays on the connection of the server";
+static char fills_rows[] = "PgBouncer may put its error into the middle of a row";
 static char own_words[] = "PgBouncer refuses with an SQLSTATE of its own: live_pooler";
 
 /* From this mode on; a name is that of a case, or of a program. */
@@ -36,6 +37,7 @@ static const struct exception {
     {POOLER_SESSION, "a_session_that_takes_no_writes_is_left", keeps_setting},
     {POOLER_SESSION, "operators_that_are_not_found_are_refused", takes_no_options},
     {POOLER_SESSION, "every_type_of_the_server_makes_exact_boundaries", takes_no_options},
+    {POOLER_SESSION, "a_lost_connection_is_not_complete", fills_rows},
     {POOLER_TRANSACTION, "prepared", none_prepared},
     {POOLER_TRANSACTION, "batch_lost", none_prepared},
     {POOLER_TRANSACTION, "what_the_server_has_forgotten_runs_again", none_prepared},
