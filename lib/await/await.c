@@ -239,6 +239,16 @@ const evpq_error *evpq_await_error(const evpq_coroutine *self)
     return self ? self->error : NULL;
 }
 
+/* The same for what ends with a result. */
+static int wait_for_result(struct evpq_coroutine *self, int started, evpq_op *const *op,
+                           evpq_result **result)
+{
+    int code = wait_for(self, started, op);
+    if (result)
+        *result = self->got;
+    return code;
+}
+
 static void on_query(evpq_result *result, const evpq_error *err, void *user)
 {
     go_on(user, result, err);
@@ -251,10 +261,7 @@ int evpq_await_query(evpq_coroutine *self, evpq_pool *pool, const evpq_query *qu
     int code = wait_begins(self);
     if (code != EVPQ_OK)
         return code;
-    code = wait_for(self, evpq_pool_query(&op, pool, query, on_query, self), &op);
-    if (result)
-        *result = self->got;
-    return code;
+    return wait_for_result(self, evpq_pool_query(&op, pool, query, on_query, self), &op, result);
 }
 
 int evpq_await_router_query(evpq_coroutine *self, evpq_router *router, const evpq_query *query,
@@ -264,10 +271,8 @@ int evpq_await_router_query(evpq_coroutine *self, evpq_router *router, const evp
     int code = wait_begins(self);
     if (code != EVPQ_OK)
         return code;
-    code = wait_for(self, evpq_router_query(&op, router, query, read, on_query, self), &op);
-    if (result)
-        *result = self->got;
-    return code;
+    return wait_for_result(self, evpq_router_query(&op, router, query, read, on_query, self), &op,
+                           result);
 }
 
 int evpq_await_lease_query(evpq_coroutine *self, evpq_lease *lease, const evpq_query *query,
@@ -277,10 +282,7 @@ int evpq_await_lease_query(evpq_coroutine *self, evpq_lease *lease, const evpq_q
     int code = wait_begins(self);
     if (code != EVPQ_OK)
         return code;
-    code = wait_for(self, evpq_lease_query(&op, lease, query, on_query, self), &op);
-    if (result)
-        *result = self->got;
-    return code;
+    return wait_for_result(self, evpq_lease_query(&op, lease, query, on_query, self), &op, result);
 }
 
 /* What is told in parts; it lives on the stack of who waits. */
@@ -347,10 +349,7 @@ int evpq_await_stream(evpq_coroutine *self, evpq_pool *pool, const evpq_query *q
         return code;
     code = evpq_pool_stream(&stream, pool, query, options, on_chunk_part, on_chunks_done, &parts);
     evpq_op *op = evpq_stream_op(stream);
-    code = wait_for(self, code, &op);
-    if (result)
-        *result = self->got;
-    return code;
+    return wait_for_result(self, code, &op, result);
 }
 
 int evpq_await_lease_stream(evpq_coroutine *self, evpq_lease *lease, const evpq_query *query,
@@ -364,10 +363,7 @@ int evpq_await_lease_stream(evpq_coroutine *self, evpq_lease *lease, const evpq_
         return code;
     code = evpq_lease_stream(&stream, lease, query, options, on_chunk_part, on_chunks_done, &parts);
     evpq_op *op = evpq_stream_op(stream);
-    code = wait_for(self, code, &op);
-    if (result)
-        *result = self->got;
-    return code;
+    return wait_for_result(self, code, &op, result);
 }
 
 static void on_acquired(evpq_lease *lease, const evpq_error *err, void *user)
