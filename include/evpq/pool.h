@@ -156,8 +156,9 @@ typedef struct evpq_pool_options {
      * for PgBouncer's transaction mode. */
     bool reset_session;
     /** Shed waiters when the shortest wait of 100 ms was above this: those that have waited twice
-     * as long end with EVPQ_EOVERLOADED (CoDel as in folly/executors/Codel). 0: never. 5 is usual.
-     */
+     * as long end with EVPQ_EOVERLOADED when a connection comes free, as long as more wait than it
+     * can serve (CoDel as in folly/executors/Codel, and never the last as in RFC 8289). 0: never.
+     * 5 is usual. */
     uint32_t shed_target_ms;
     /** A lease held longer is counted, and traced with its tag. Default 60 s. */
     uint32_t lease_overdue_ms;

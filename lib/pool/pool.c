@@ -475,16 +475,22 @@ static struct evpq__slot *best_idle(struct evpq_pool *pool, int64_t now)
     return NULL;
 }
 
-/* Whoever has waited for too long, when that is a rule, gives way to the next. */
+/*
+ * Whoever has waited for too long, when that is a rule, gives way to the next; but not to nobody:
+ * as many stay as can be served now. (So has CoDel for packets, which drops none of a queue that
+ * holds no more than one: RFC 8289, section 5. folly's has not.)
+ */
 static struct evpq__waiter *next_waiter(struct evpq_pool *pool, int64_t now)
 {
     int64_t target_us = (int64_t)pool->options.shed_target_ms * 1000;
+    uint32_t idle = pool->slot_count[EVPQ__SLOT_IDLE], served = idle ? idle : 1;
     struct evpq__node *node;
     while ((node = evpq__list_pop_front(&pool->waiters))) {
         struct evpq__waiter *waiter = evpq__container_of(node, struct evpq__waiter, op.node);
         pool->waiting--;
         if (target_us == 0 ||
-            !evpq__codel_sheds(&pool->codel, target_us, now, now - waiter->waits_since_us))
+            !evpq__codel_sheds(&pool->codel, target_us, now, now - waiter->waits_since_us) ||
+            pool->waiting < served)
             return waiter;
         pool->stats.shed++;
         evpq__pool_set_shed(waiter, &waiter->op.error);

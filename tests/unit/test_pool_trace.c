@@ -488,6 +488,7 @@ static void who_is_shed_hears_how_long_it_waited(void **state)
     story_acquire(&a, 0);
     fake_settle();
     story_ask(&b, "SELECT 1", 1000);
+    story_ask(&c, "SELECT 1", 1000);
     fake_advance(12);
     pool->codel = (struct evpq__codel){.interval_ends_us = INT64_MAX, .overloaded = true};
     story_release(&a);

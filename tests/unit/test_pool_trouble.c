@@ -451,6 +451,27 @@ static void who_waits_too_long_is_shed(void **state)
     assert_int_equal(story_stats().shed, shed);
 }
 
+/* Twice the target for all of them: but a connection that rests helps nobody. */
+static void shedding_leaves_no_connection_idle(void **state)
+{
+    (void)state;
+    story_open_with_idle(1, *EVPQ_POOL_OPTIONS(.max_size = 1, .shed_target_ms = 5));
+    story_acquire(&a, 5000);
+    fake_settle();
+    for (int i = 0; i < 3; i++)
+        story_acquire(&story_calls[i], 5000);
+    fake_advance(50);
+    pool->codel = (struct evpq__codel){.interval_ends_us = INT64_MAX, .overloaded = true};
+    story_release(&a);
+    fake_settle();
+    assert_int_equal(story_calls[0].code, EVPQ_EOVERLOADED);
+    assert_int_equal(story_calls[1].code, EVPQ_EOVERLOADED);
+    assert_int_equal(story_calls[2].code, EVPQ_OK);
+    assert_int_equal(story_stats().shed, 2);
+    assert_int_equal(story_stats().idle, 0);
+    story_release(&story_calls[2]);
+}
+
 static void a_snapshot_names_the_oldest_lease(void **state)
 {
     (void)state;
@@ -570,6 +591,7 @@ int main(void)
         story_test(a_session_that_takes_no_writes_goes_alone),
         story_test(a_server_that_becomes_a_standby_is_not_used),
         story_test(who_waits_too_long_is_shed),
+        story_test(shedding_leaves_no_connection_idle),
         story_test(a_snapshot_names_the_oldest_lease),
         story_test(leases_are_counted_when_they_are_overdue),
         story_test(cancels_keep_their_budget_in_every_second),
