@@ -38,6 +38,7 @@ server in bad state"; then the tests that follow fail. 1.24 has not.
 def main():
     print(HEAD)
     rows = [line.strip().split("|") for line in sys.stdin if line.strip()]
+    rows.sort(key=lambda row: (int(row[0]), row[1], list(RUNS).index(row[2])))
     for version, debian, run, passed, failed, skipped in rows:
         libpq = "18" if run == "libpq18" else LIBPQ[debian]
         what = RUNS[run].format(pgbouncer=PGBOUNCER[debian])
