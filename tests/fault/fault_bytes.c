@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <libpq-fe.h>
 
@@ -70,9 +69,8 @@ struct bench {
     struct record *records;
     size_t records_count, records_room;
     int codes[16], met, garbled, later_failed;
-    double latest, longest_cpu, woke_cpu;
-    ev_prepare before;
-    ev_check after;
+    double latest;
+    struct watchdog dog;
 };
 
 static void lane_ask(struct lane *lane);
@@ -252,43 +250,13 @@ static void lane_next(struct lane *lane)
     lane_ask(lane);
 }
 
-static double thread_cpu(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static void on_woke(struct ev_loop *loop, ev_check *w, int events)
-{
-    (void)loop;
-    (void)events;
-    ((struct bench *)w->data)->woke_cpu = thread_cpu();
-}
-
-static void on_blocks(struct ev_loop *loop, ev_prepare *w, int events)
-{
-    (void)loop;
-    (void)events;
-    struct bench *bench = w->data;
-    double cpu = bench->woke_cpu > 0. ? thread_cpu() - bench->woke_cpu : 0.;
-    bench->longest_cpu = cpu > bench->longest_cpu ? cpu : bench->longest_cpu;
-    bench->woke_cpu = 0.;
-}
-
 static void bench_open(struct bench *bench)
 {
     *bench = (struct bench){.server = front_server()};
     fault_sql(bench->server, "TRUNCATE effects");
     bench->live.loop = ev_loop_new(EVFLAG_AUTO);
     assert_non_null(bench->live.loop);
-    ev_prepare_init(&bench->before, on_blocks);
-    ev_check_init(&bench->after, on_woke);
-    ev_set_priority(&bench->before, EV_MINPRI);
-    ev_set_priority(&bench->after, EV_MAXPRI);
-    bench->before.data = bench->after.data = bench;
-    ev_prepare_start(bench->live.loop, &bench->before);
-    ev_check_start(bench->live.loop, &bench->after);
+    watchdog_start(&bench->dog, bench->live.loop);
     for (int i = 0; i < LANES; i++)
         bench->lanes[i] =
             (struct lane){.bench = bench, .proxy = proxy_start("127.0.0.1", bench->server->port)};
@@ -365,8 +333,7 @@ static void bench_compare(struct bench *bench)
 
 static void bench_close(struct bench *bench)
 {
-    ev_prepare_stop(bench->live.loop, &bench->before);
-    ev_check_stop(bench->live.loop, &bench->after);
+    watchdog_stop(&bench->dog, bench->live.loop);
     for (int i = 0; i < LANES; i++)
         proxy_stop(bench->lanes[i].proxy);
     live_close(&bench->live);
@@ -405,10 +372,10 @@ static void each_byte(enum proxy_fault fault, uint64_t stride)
     print_message(
         "; %d with other data, %d later ones failed; latest %+.1f ms, longest turn %.1f "
         "ms CPU\n",
-        bench.garbled, bench.later_failed, bench.latest * 1e3, bench.longest_cpu * 1e3);
+        bench.garbled, bench.later_failed, bench.latest * 1e3, bench.dog.longest_cpu * 1e3);
     if (is_cut(fault))
         assert_true(bench.met > (int)bench.trials_count * 3 / 4);
-    assert_true(bench.longest_cpu < 0.010 * live_slow());
+    assert_true(watchdog_burnt(&bench.dog) < 0.010 * live_slow());
     for (double end = live_now() + 10. * live_slow();
          (live_descriptors() > before || fault_connections(bench.server, "bytes") > 0) &&
          live_now() < end;)
@@ -480,11 +447,11 @@ static double run_exchange(struct live *live, uint64_t *digests, int count)
         outcome_clear(&outcome);
     }
     assert_int_equal(i, count);
-    double cpu = thread_cpu();
+    double cpu = watchdog_thread_cpu();
     for (i = 0; i < live_scaled(200); i++)
         live_int8(live,
                   EVPQ_QUERY("SELECT $1::int8", EVPQ_PARAMS(evpq_int8(i)), .timeout_ms = 60000));
-    return thread_cpu() - cpu;
+    return watchdog_thread_cpu() - cpu;
 }
 
 static void one_byte_in_each_segment_changes_nothing(void **state)

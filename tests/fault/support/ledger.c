@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 void ledger_figure(const char *format, ...)
@@ -44,88 +43,6 @@ static double resident_mib(void)
     if (file)
         fclose(file);
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1048576.;
-}
-
-static const double tick_seconds = 0.004;
-
-/*
- * The watchdog: how long a turn of the loop is, from waking up to sleeping. The machine may take
- * the processor away meanwhile, so the strict bound is on the CPU time that the turn has burnt;
- * and what the machine let the thread wait excuses a late answer: inside a turn, what the kernel
- * says (schedstat); between two, when only poll runs, all that it slept longer than a tick.
- */
-static double thread_cpu(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static double thread_delay(const struct ledger_watchdog *dog)
-{
-    char text[100];
-    unsigned long long ran, delayed = 0;
-    ssize_t length = dog->schedstat >= 0 ? pread(dog->schedstat, text, sizeof(text) - 1, 0) : 0;
-    if (length <= 0)
-        return 0.;
-    text[length] = '\0';
-    return sscanf(text, "%llu %llu", &ran, &delayed) == 2 ? (double)delayed / 1e9 : 0.;
-}
-
-static void starved_for(struct ledger_watchdog *dog, double seconds)
-{
-    dog->starved = seconds > dog->starved ? seconds : dog->starved;
-}
-
-static void on_woke(struct ev_loop *loop, ev_check *w, int events)
-{
-    (void)loop;
-    (void)events;
-    struct ledger_watchdog *dog = w->data;
-    dog->woke = live_now();
-    dog->woke_cpu = thread_cpu();
-    if (dog->slept != 0.)
-        starved_for(dog, dog->woke - dog->slept - tick_seconds);
-}
-
-static void on_blocks(struct ev_loop *loop, ev_prepare *w, int events)
-{
-    (void)loop;
-    (void)events;
-    struct ledger_watchdog *dog = w->data;
-    double delay = thread_delay(dog);
-    starved_for(dog, delay - dog->delayed);
-    dog->delayed = delay;
-    dog->slept = live_now();
-    if (dog->woke == 0.)
-        return;
-    double turn = dog->slept - dog->woke, cpu = thread_cpu() - dog->woke_cpu;
-    dog->longest = turn > dog->longest ? turn : dog->longest;
-    dog->longest_cpu = cpu > dog->longest_cpu ? cpu : dog->longest_cpu;
-    dog->woke = 0.;
-}
-
-static void watchdog_start(struct ledger_watchdog *dog, struct ev_loop *loop)
-{
-    *dog = (struct ledger_watchdog){0};
-    dog->schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-    dog->delayed = thread_delay(dog);
-    ev_prepare_init(&dog->before, on_blocks);
-    ev_check_init(&dog->after, on_woke);
-    dog->before.data = dog->after.data = dog;
-    /* Before blocking: last of all, so that what evpq does there counts. */
-    ev_set_priority(&dog->before, EV_MINPRI);
-    ev_set_priority(&dog->after, EV_MAXPRI);
-    ev_prepare_start(loop, &dog->before);
-    ev_check_start(loop, &dog->after);
-}
-
-static void watchdog_stop(struct ledger_watchdog *dog, struct ev_loop *loop)
-{
-    ev_prepare_stop(loop, &dog->before);
-    ev_check_stop(loop, &dog->after);
-    if (dog->schedstat >= 0)
-        close(dog->schedstat);
 }
 
 /* Requests */
@@ -316,7 +233,7 @@ void ledger_until(struct ledger *ledger, bool (*condition)(struct live *, void *
                   double seconds)
 {
     /* What the test did between two runs is no turn of the loop. */
-    ledger->dog.woke = 0.;
+    watchdog_forget(&ledger->dog);
     live_until(&ledger->live, condition, arg, seconds);
 }
 
@@ -390,7 +307,7 @@ void ledger_open(struct ledger *ledger, struct fault_server *server,
     if (server)
         ledger->sampler = fault_every(server, sql, 0.02);
     watchdog_start(&ledger->dog, ledger->live.loop);
-    ev_timer_init(&ledger->tick, on_tick, 0., tick_seconds);
+    ev_timer_init(&ledger->tick, on_tick, 0., watchdog_tick);
     ledger->tick.data = ledger;
     ev_timer_start(ledger->live.loop, &ledger->tick);
     look_at_stats(ledger);
@@ -505,9 +422,10 @@ static void check_server(struct ledger *ledger)
 
 static void check_machine(struct ledger *ledger)
 {
-    const struct ledger_watchdog *dog = &ledger->dog;
-    if (dog->longest_cpu > ledger->turn_cpu * live_slow())
-        ledger_breach(ledger, "a turn of the loop took %.1f ms of CPU", dog->longest_cpu * 1e3);
+    const struct watchdog *dog = &ledger->dog;
+    if (watchdog_burnt(dog) > ledger->turn_cpu * live_slow())
+        ledger_breach(ledger, "turns of the loop took %.1f and %.1f ms of CPU",
+                      dog->longest_cpu * 1e3, dog->second_cpu * 1e3);
     if (dog->longest > ledger->turn * live_slow() + dog->starved)
         ledger_breach(ledger, "a turn of the loop took %.1f ms", dog->longest * 1e3);
     fault_forget_admins();

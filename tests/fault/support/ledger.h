@@ -25,6 +25,7 @@
 
 #include "support/live.h"
 #include "support/server.h"
+#include "support/watchdog.h"
 
 struct ledger;
 
@@ -61,15 +62,6 @@ struct ledger_entry {
     char sqlstate[6];
 };
 
-struct ledger_watchdog {
-    ev_prepare before;
-    ev_check after;
-    double woke, woke_cpu, slept;
-    double longest, longest_cpu; /* turn of the loop */
-    double delayed, starved;     /* runnable and not run: so far, and the most in one turn */
-    int schedstat;
-};
-
 struct ledger {
     struct live live;
     struct fault_server *server;
@@ -103,7 +95,7 @@ struct ledger {
     bool in_call, closed;
     int *effects;
     double rss;
-    struct ledger_watchdog dog;
+    struct watchdog dog;
     ev_timer tick;
     struct {
         struct ledger_request request;
