@@ -163,12 +163,14 @@ static int ask_begin(struct evpq__proof *p)
     return ask(p, "BEGIN READ ONLY", NULL, 0);
 }
 
+/* With methods off, costs are huge (before PostgreSQL 18), and what is dear would be compiled. */
 static int ask_settings(struct evpq__proof *p)
 {
     return ask(p,
                "SELECT pg_catalog.set_config('enable_seqscan', 'off', true),"
                " pg_catalog.set_config('enable_bitmapscan', 'off', true),"
-               " pg_catalog.set_config('enable_sort', 'off', true)",
+               " pg_catalog.set_config('enable_sort', 'off', true),"
+               " pg_catalog.set_config('jit', 'off', true)",
                NULL, 0);
 }
 

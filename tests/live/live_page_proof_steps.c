@@ -332,6 +332,39 @@ static void the_deadline_ends_it_wherever_it_is(void **state)
     live_close(&live);
 }
 
+/* The quickest of three. */
+static double proof_takes(struct live *live, struct question *q)
+{
+    double best = 60.;
+    for (int i = 0; i < 3; i++) {
+        struct proof proof;
+        double start_s = live_now();
+        prove(live, &proof, q);
+        double took = live_now() - start_s;
+        assert_int_equal(proof.code, EVPQ_OK);
+        best = took < best ? took : best;
+    }
+    return best;
+}
+
+/* Planner methods that are off make a statement look dear, and the server compiles dear ones. */
+static void an_index_is_looked_for_without_compiling(void **state)
+{
+    (void)state;
+    struct live live;
+    struct question q = {0};
+    live_open(&live, EVPQ_POOL_OPTIONS(.max_size = 1));
+    fill(&q, &live, "TABLE evpq_proof.t", "id");
+    q.ask.unique = true;
+    double without = proof_takes(&live, &q);
+    q.ask.index = true;
+    double with = proof_takes(&live, &q);
+    print_message("# figure: a proof takes %.1f ms, with an index %.1f ms\n", without * 1e3,
+                  with * 1e3);
+    assert_true(with < 20. * without);
+    live_close(&live);
+}
+
 static bool turns_are_over(struct live *live, void *arg)
 {
     (void)live;
@@ -525,6 +558,7 @@ int main(void)
         cmocka_unit_test(a_long_statement_and_any_parameters_are_proven),
         cmocka_unit_test(a_pool_of_one_is_free_when_the_proof_calls_back),
         cmocka_unit_test(the_deadline_ends_it_wherever_it_is),
+        cmocka_unit_test(an_index_is_looked_for_without_compiling),
         cmocka_unit_test(stopped_at_any_step_it_calls_back_once),
         cmocka_unit_test(a_proof_ends_with_its_pool),
         cmocka_unit_test(what_was_proven_is_known_to_the_next_pager),
