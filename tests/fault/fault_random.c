@@ -363,15 +363,17 @@ static void take_a_walk(uint64_t seed, int steps, bool on_network)
         assert_int_equal(ledger_ask_and_wait(ledger, LEDGER_WRITE(.timeout_ms = 2000))->code,
                          EVPQ_OK);
     ledger_figure(
-        "%d steps in %.1f s, %d of them in callbacks: %d statements, %d acquires, %d "
-        "pages, %d pools, %llu traces; the latest close %+.0f ms after its bound",
-        walk.done, took, walk.inside, ledger->asked, walk.acquires_made, walk.pages, walk.pools,
-        (unsigned long long)walk.traces, walk.close_longest * 1e3);
+        "%d steps in %.1f s, %d of them in callbacks: %d statements, %d acquires, %d of "
+        "%d pages, %d pools, %llu traces; the latest close %+.0f ms after its bound",
+        walk.done, took, walk.inside, ledger->asked, walk.acquires_made, walk.pages,
+        walk.pages_made, walk.pools, (unsigned long long)walk.traces, walk.close_longest * 1e3);
     assert_true(walk.digest == digest);
     for (int i = 0; i < walk.acquires_made; i++)
         if (walk.acquires[i].calls != 1)
             ledger_breach(ledger, "acquire %d was answered %d times", i, walk.acquires[i].calls);
-    assert_true(walk.inside > steps / 20 && walk.pages > 0 && walk.acquires_made > 0);
+    assert_true(walk.inside > steps / 20 && walk.pages_made > 0 && walk.acquires_made > 0);
+    /* In a second of failures all of some twenty pages may fail. */
+    assert_true(walk.pages > 0 || steps < 5000);
     free(walk.acquires);
     front_check(&walk.front);
 }

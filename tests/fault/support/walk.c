@@ -315,9 +315,10 @@ void walk_page(struct step *step)
         return;
     bool busy = walker->op != NULL;
     int code = evpq_pager_next(busy ? NULL : &walker->op, walker->pager, on_page, walker);
-    if (code == EVPQ_OK && !busy)
+    if (code == EVPQ_OK && !busy) {
+        walk.pages_made++;
         walk.pages_open++;
-    else if (code == EVPQ_EOVERLOADED)
+    } else if (code == EVPQ_EOVERLOADED)
         walk.ledger->refused++;
     else if (code == EVPQ_ECLOSED && !busy) {
         evpq_pager_close(walker->pager);

@@ -68,7 +68,7 @@ struct walk {
     struct ledger_entry *recent[RECENT];
     int recent_count;
     struct asked_lease *acquires;
-    int acquires_made, acquires_open, pages_open, pages;
+    int acquires_made, acquires_open, pages_made, pages_open, pages;
     evpq_lease *leases[LEASES];
     struct walker walkers[PAGERS];
     double close_due, close_longest; /* the bound of a close, and how near it came */
