@@ -14,9 +14,11 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +47,7 @@ struct proxy {
     pthread_cond_t left_poll, visited;
     bool polling, stopping;
     unsigned visitors;
+    atomic_uint waiting; /* for the lock */
     int knock;
     int listener, port;
     int filler; /* PROXY_DEAF: the connection that fills the queue; else -1 */
@@ -65,9 +68,17 @@ struct proxy {
     struct record records[RECORDS];
 };
 
+/* A mutex is not fair: a proxy that has much to do would take it again each time, for a second. */
+static void proxy_lock(struct proxy *proxy)
+{
+    atomic_fetch_add(&proxy->waiting, 1);
+    pthread_mutex_lock(&proxy->lock);
+    atomic_fetch_sub(&proxy->waiting, 1);
+}
+
 static void proxy_enter(struct proxy *proxy)
 {
-    pthread_mutex_lock(&proxy->lock);
+    proxy_lock(proxy);
     proxy->visitors++;
     eventfd_write(proxy->knock, 1);
     while (proxy->polling)
@@ -215,6 +226,8 @@ static void *proxy_run(void *arg)
         proxy->polling = true;
         pthread_mutex_unlock(&proxy->lock);
         int ready = ppoll(waits, count, wake < for_ever ? &limit : NULL, NULL);
+        while (atomic_load(&proxy->waiting) > 0)
+            sched_yield();
         pthread_mutex_lock(&proxy->lock);
         proxy->polling = false;
         if (ready > 0 && waits[0].revents) {
@@ -449,7 +462,7 @@ void proxy_kill(struct proxy *proxy, unsigned number, bool reset)
 
 unsigned proxy_accepted(struct proxy *proxy)
 {
-    pthread_mutex_lock(&proxy->lock);
+    proxy_lock(proxy);
     unsigned accepted = proxy->accepted;
     pthread_mutex_unlock(&proxy->lock);
     return accepted;
@@ -457,7 +470,7 @@ unsigned proxy_accepted(struct proxy *proxy)
 
 unsigned proxy_open(struct proxy *proxy)
 {
-    pthread_mutex_lock(&proxy->lock);
+    proxy_lock(proxy);
     unsigned open = proxy->open;
     pthread_mutex_unlock(&proxy->lock);
     return open;
@@ -465,7 +478,7 @@ unsigned proxy_open(struct proxy *proxy)
 
 unsigned proxy_most_open(struct proxy *proxy)
 {
-    pthread_mutex_lock(&proxy->lock);
+    proxy_lock(proxy);
     unsigned most = proxy->most_open;
     pthread_mutex_unlock(&proxy->lock);
     return most;
@@ -473,7 +486,7 @@ unsigned proxy_most_open(struct proxy *proxy)
 
 unsigned proxy_most_per_second(struct proxy *proxy, double since)
 {
-    pthread_mutex_lock(&proxy->lock);
+    proxy_lock(proxy);
     unsigned most = 0;
     unsigned first = proxy->accepted > TIMES ? proxy->accepted - TIMES : 0;
     for (unsigned end = first; end < proxy->accepted; end++) {
@@ -490,7 +503,7 @@ unsigned proxy_most_per_second(struct proxy *proxy, double since)
 
 uint64_t proxy_bytes(struct proxy *proxy, unsigned number, enum proxy_way way)
 {
-    pthread_mutex_lock(&proxy->lock);
+    proxy_lock(proxy);
     uint64_t bytes = 0;
     if (number > 0) {
         const struct record *record = &proxy->records[number % RECORDS];
