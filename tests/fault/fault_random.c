@@ -107,9 +107,7 @@ static void by_admin(struct step *step, const char *function)
              "SELECT count(%s(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE application_name "
              "= '%s' ORDER BY pid OFFSET %u LIMIT %u) AS some_of_them",
              function, walk.ledger->application, roll(step, 4), 1 + roll(step, 2));
-    double start = live_now();
     fault_sql(walk.front.server, sql);
-    watchdog_held(&walk.ledger->dog, live_now() - start);
 }
 
 static void on_heal(struct ev_loop *loop, ev_timer *w, int events)

@@ -108,11 +108,6 @@ void watchdog_forget(struct watchdog *dog)
     dog->woke = 0.;
 }
 
-void watchdog_held(struct watchdog *dog, double seconds)
-{
-    starved_for(dog, seconds);
-}
-
 double watchdog_burnt(const struct watchdog *dog)
 {
     double alone = dog->longest_cpu / 5.;

@@ -12,7 +12,7 @@
 struct watchdog {
     double longest;                 /* turn, by the clock */
     double longest_cpu, second_cpu; /* that turn which burnt the most, and the next */
-    double starved;                 /* the most that it could not run at a time */
+    double starved;                 /* the most that it waited for a processor at a time */
 
     /* Private. */
     ev_prepare before;
@@ -29,9 +29,6 @@ void watchdog_stop(struct watchdog *dog, struct ev_loop *loop);
 
 /* The test goes on by itself until it runs the loop again: no turn. */
 void watchdog_forget(struct watchdog *dog);
-
-/* The test itself has held the loop for so long, as a machine without a processor for it does. */
-void watchdog_held(struct watchdog *dog, double seconds);
 
 /*
  * What a turn burns: as much as the second longest, or a fifth of the longest.

@@ -55,8 +55,6 @@ static void turns_of_a_loop_are_seen(void **state)
     /* A turn ends where the next sleep begins: the last one is not over. */
     assert_true(dog.second_cpu >= 0.012);
     assert_true(dog.longest >= 0.012);
-    watchdog_held(&dog, 100.);
-    assert_true(dog.starved >= 100.);
     watchdog_stop(&dog, loop);
     ev_loop_destroy(loop);
 }
